@@ -1,0 +1,10 @@
+//! Quaver takes a neural network, gives it the exact arithmetic of the runtime that runs it, and proves properties of the
+//! numbers that come out.
+//!
+//! The spine, from a file to a verdict (see `ARCHITECTURE.md`):
+//! [`model`] reads a file and lowers it under an arithmetic profile to a [`net::Net`]; [`property`] states a closed claim about a net;
+//! [`bounds`] proves bounds; [`verify`] decides.
+
+pub mod model;
+pub mod net;
+pub mod num;

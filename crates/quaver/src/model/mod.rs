@@ -1,0 +1,2 @@
+//! Models: what a file says.
+pub mod ir;

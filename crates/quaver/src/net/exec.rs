@@ -1,0 +1,293 @@
+//! Execution of a batch, rigorously: a reference value for each element and a radius that holds every value a runtime
+//! may compute. Integer networks have no radius at all: the result is exact.
+
+use rayon::prelude::*;
+
+use super::{Affine, From, Grid, LinearMap, Move, Net, Node, NodeId, Op, Pointwise, Rounding, Sign};
+use crate::num::round::{self, U32, add_down, add_up, gamma64, inflate, sub_down, sub_up};
+
+/// Values of one tensor for a batch of rows: `center` within `radius` (absent: exact).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Enclosure {
+    /// Row-major.
+    pub center: Vec<f64>,
+    /// Same length, not negative.
+    pub radius: Option<Vec<f64>>,
+}
+
+impl Enclosure {
+    /// Exact values.
+    pub fn exact(center: Vec<f64>) -> Self {
+        Enclosure { center, radius: None }
+    }
+
+    /// Smallest possible value of element i.
+    pub fn lo(&self, i: usize) -> f64 {
+        self.radius.as_ref().map_or(self.center[i], |r| sub_down(self.center[i], r[i]))
+    }
+
+    /// Largest possible value of element i.
+    pub fn hi(&self, i: usize) -> f64 {
+        self.radius.as_ref().map_or(self.center[i], |r| add_up(self.center[i], r[i]))
+    }
+
+    /// From bounds and a reference between them.
+    fn from_bounds(center: Vec<f64>, bounds: impl Iterator<Item = (f64, f64)>) -> Self {
+        let mut any = false;
+        let radius: Vec<f64> = bounds
+            .zip(&center)
+            .map(|((lo, hi), c)| {
+                let r = sub_up(hi, *c).max(sub_up(*c, lo));
+                any |= r > 0.0;
+                r
+            })
+            .collect();
+        Enclosure { center, radius: any.then_some(radius) }
+    }
+}
+
+/// The values that were kept of an execution, by node.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    /// Rows in the batch.
+    pub rows: usize,
+    values: Vec<Option<Enclosure>>,
+}
+
+impl Execution {
+    /// The value of a node.
+    ///
+    /// # Panics
+    /// If it was not kept.
+    pub fn value(&self, id: NodeId) -> &Enclosure {
+        self.values[id.0].as_ref().unwrap_or_else(|| panic!("value {} was not kept", id.0))
+    }
+}
+
+/// Rows handed to one thread at a time.
+const CHUNK: usize = 64;
+
+/// The outputs for a batch, rows spread over the threads of the current pool. `inputs` holds one row-major batch for each
+/// input, as exact values.
+///
+/// # Panics
+/// If an input's length is not a whole number of rows.
+pub fn execute(net: &Net, inputs: &[Vec<f64>], rows: usize) -> Vec<Enclosure> {
+    let chunk = rows.div_ceil(rayon::current_num_threads()).clamp(1, CHUNK);
+    let parts: Vec<Vec<Enclosure>> = (0..rows.div_ceil(chunk))
+        .into_par_iter()
+        .map(|c| {
+            let (first, last) = (c * chunk, ((c + 1) * chunk).min(rows));
+            let run = run(net, &slice_rows(net, inputs, first, last), last - first, Keep::Outputs);
+            net.outputs().iter().map(|&o| run.value(o).clone()).collect()
+        })
+        .collect();
+    (0..net.outputs().len()).map(|o| join(parts.iter().map(|p| &p[o]))).collect()
+}
+
+/// Every value for a batch, on the calling thread.
+pub fn execute_all(net: &Net, inputs: &[Vec<f64>], rows: usize) -> Execution {
+    let inputs: Vec<Enclosure> = inputs.iter().map(|x| Enclosure::exact(x.clone())).collect();
+    run(net, &inputs, rows, Keep::All)
+}
+
+fn slice_rows(net: &Net, inputs: &[Vec<f64>], first: usize, last: usize) -> Vec<Enclosure> {
+    let of = |(x, id): (&Vec<f64>, &NodeId)| {
+        let n = net.node(*id).len();
+        Enclosure::exact(x[first * n..last * n].to_vec())
+    };
+    inputs.iter().zip(net.inputs()).map(of).collect()
+}
+
+fn join<'a>(parts: impl Iterator<Item = &'a Enclosure> + Clone) -> Enclosure {
+    let center = parts.clone().flat_map(|p| p.center.iter().copied()).collect();
+    let any = parts.clone().any(|p| p.radius.is_some());
+    let radius = |p: &Enclosure| p.radius.clone().unwrap_or_else(|| vec![0.0; p.center.len()]);
+    Enclosure { center, radius: any.then(|| parts.flat_map(radius).collect()) }
+}
+
+#[derive(PartialEq)]
+enum Keep {
+    Outputs,
+    All,
+}
+
+fn run(net: &Net, inputs: &[Enclosure], rows: usize, keep: Keep) -> Execution {
+    let mut last_use = vec![0; net.nodes().len()];
+    for (i, node) in net.nodes().iter().enumerate() {
+        node.arguments().iter().for_each(|a| last_use[a.0] = i);
+    }
+    net.outputs().iter().for_each(|o| last_use[o.0] = usize::MAX);
+    let mut values: Vec<Option<Enclosure>> = Vec::with_capacity(net.nodes().len());
+    for (i, node) in net.nodes().iter().enumerate() {
+        let value = step(net, node, inputs, &values, rows);
+        assert_eq!(value.center.len(), rows * node.len(), "input `{}` has the wrong length", node.name);
+        values.push(Some(value));
+        if keep == Keep::Outputs {
+            for a in node.arguments().iter().filter(|a| last_use[a.0] == i) {
+                values[a.0] = None;
+            }
+        }
+    }
+    Execution { rows, values }
+}
+
+fn step(net: &Net, node: &Node, inputs: &[Enclosure], values: &[Option<Enclosure>], rows: usize) -> Enclosure {
+    // Local invariant: a value is dropped only after its last use.
+    let value = |id: NodeId| values[id.0].as_ref().unwrap_or_else(|| unreachable!("dropped too early"));
+    match &node.op {
+        Op::Input(i) => inputs[*i].clone(),
+        Op::Affine(a) => affine(net, node, a, &value, rows),
+        Op::Pointwise(p) => pointwise(p, value(p.input), node.len()),
+        Op::Max(m) => {
+            let (x, n) = (value(m.input), net.node(m.input).len());
+            let windows = move |f: &dyn Fn(usize) -> f64| -> Vec<f64> {
+                let at = |r: usize, o: usize| {
+                    m.window(o).iter().map(|&i| f(r * n + i as usize)).fold(f64::NEG_INFINITY, f64::max)
+                };
+                (0..rows).flat_map(|r| (0..node.len()).map(move |o| (r, o))).map(|(r, o)| at(r, o)).collect()
+            };
+            let center = windows(&|i| x.center[i]);
+            match &x.radius {
+                None => Enclosure::exact(center),
+                Some(_) => {
+                    let (lo, hi) = (windows(&|i| x.lo(i)), windows(&|i| x.hi(i)));
+                    Enclosure::from_bounds(center, lo.into_iter().zip(hi))
+                }
+            }
+        }
+        Op::Move(m) => moved(net, m, &value, rows),
+    }
+}
+
+fn moved<'a>(net: &Net, m: &Move, value: &impl Fn(NodeId) -> &'a Enclosure, rows: usize) -> Enclosure {
+    let sources: Vec<(&Enclosure, usize)> = m.sources.iter().map(|&s| (value(s), net.node(s).len())).collect();
+    let gather = |pick: &dyn Fn(&Enclosure, usize) -> f64, constant: &dyn Fn(f64) -> f64| -> Vec<f64> {
+        let mut out = Vec::with_capacity(rows * m.from.len());
+        for r in 0..rows {
+            out.extend(m.from.iter().map(|f| match f {
+                From::Element { source, index } => {
+                    let (x, n) = sources[*source as usize];
+                    pick(x, r * n + *index as usize)
+                }
+                From::Constant(c) => constant(*c),
+            }));
+        }
+        out
+    };
+    let center = gather(&|x, i| x.center[i], &|c| c);
+    let any = sources.iter().any(|s| s.0.radius.is_some());
+    let radius = any.then(|| gather(&|x, i| x.radius.as_ref().map_or(0.0, |r| r[i]), &|_| 0.0));
+    Enclosure { center, radius }
+}
+
+fn pointwise(p: &Pointwise, x: &Enclosure, len: usize) -> Enclosure {
+    let f = |i: usize| p.functions.at(i % len);
+    if x.radius.is_none() {
+        let bounds: Vec<(f64, f64)> =
+            x.center.iter().enumerate().map(|(i, &x)| (f(i).value_down(x), f(i).value_up(x))).collect();
+        return Enclosure::from_bounds(bounds.iter().map(|b| b.0).collect(), bounds.iter().copied());
+    }
+    let center = x.center.iter().enumerate().map(|(i, &x)| f(i).value_down(x)).collect();
+    Enclosure::from_bounds(center, (0..x.center.len()).map(|i| (f(i).value_down(x.lo(i)), f(i).value_up(x.hi(i)))))
+}
+
+fn affine<'a>(net: &Net, node: &Node, a: &Affine, value: &impl Fn(NodeId) -> &'a Enclosure, rows: usize) -> Enclosure {
+    let exact_inputs = a.terms.iter().all(|(id, _)| value(*id).radius.is_none());
+    let below = |limit: f64| exact_inputs && net.is_integer_below(a, limit);
+    if below(16_777_216.0) {
+        return Enclosure::exact(integer_affine_single(node.len(), a, value, rows));
+    }
+    let terms: Vec<(&LinearMap, &Enclosure)> = a.terms.iter().map(|(id, m)| (m, value(*id))).collect();
+    if below(9_007_199_254_740_992.0) {
+        return Enclosure::exact(centers(node.len(), a, &terms, rows));
+    }
+    affine_enclosure(node.len(), a, &terms, rows)
+}
+
+/// Claim: exact, because every partial sum in any order is an integer below 2^24 in magnitude (checked by the caller).
+fn integer_affine_single<'a>(
+    len: usize,
+    a: &Affine,
+    value: &impl Fn(NodeId) -> &'a Enclosure,
+    rows: usize,
+) -> Vec<f64> {
+    let mut out: Vec<f32> = (0..rows * len).map(|i| *a.bias.at(i % len) as f32).collect();
+    for (id, map) in &a.terms {
+        let x: Vec<f32> = value(*id).center.iter().map(|&x| x as f32).collect();
+        map.apply_single(&x, rows, &mut out, true);
+    }
+    out.into_iter().map(f64::from).collect()
+}
+
+/// W c + b in f64, without any account of rounding.
+fn centers(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], rows: usize) -> Vec<f64> {
+    let mut out: Vec<f64> = (0..rows * len).map(|i| *a.bias.at(i % len)).collect();
+    for (map, x) in terms {
+        map.apply(Sign::Signed, &x.center, rows, &mut out, true);
+    }
+    out
+}
+
+/// The affine image of enclosures, with the runtime's rounding.
+///
+/// # Claim
+/// Every value that [`Affine`] allows for arguments within the given enclosures is within the result's radius.
+///
+/// # Why
+/// |W x + b - fl(W c + b)| <= |W| r + gamma (|W||c| + |b|) with gamma = gamma64(products + terms + 2), in any order of summation.
+/// The slack of the runtime is relative (|W|(|c| + r) + |b|) + absolute. Both need one product with |W|:
+/// |W| (r + (gamma + relative)(|c| + r)).
+///
+/// # Rounding
+/// The product with |W| sums non-negative terms, so it is off by a relative gamma at most, which [`inflate`] adds.
+/// `Nearest32` is monotone: the ends of the enclosure are rounded.
+pub fn affine_enclosure(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], rows: usize) -> Enclosure {
+    let center = centers(len, a, terms, rows);
+    let products: usize = terms.iter().map(|(m, _)| m.fan_in()).sum::<usize>() + terms.len() + 2;
+    let relative = gamma64(products) + if let Rounding::Slack { relative, .. } = &a.rounding { *relative } else { 0.0 };
+    let mut radius: Vec<f64> = (0..rows * len).map(|i| relative * a.bias.at(i % len).abs()).collect();
+    for (map, x) in terms {
+        let spread: Vec<f64> = match &x.radius {
+            None => x.center.iter().map(|c| relative * c.abs()).collect(),
+            Some(r) => x.center.iter().zip(r).map(|(c, r)| r + relative * (c.abs() + r)).collect(),
+        };
+        map.apply(Sign::Absolute, &spread, rows, &mut radius, true);
+    }
+    for (i, r) in radius.iter_mut().enumerate() {
+        let absolute = if let Rounding::Slack { absolute, .. } = &a.rounding { *absolute.at(i % len) } else { 0.0 };
+        *r = add_up(inflate(*r, products + 8), absolute);
+    }
+    let result = Enclosure { center, radius: Some(radius) };
+    if a.rounding == Rounding::Nearest32 { nearest32(&result) } else { result }
+}
+
+/// The enclosure after one rounding to float32.
+fn nearest32(x: &Enclosure) -> Enclosure {
+    let center = x.center.iter().map(|&c| c as f32 as f64).collect();
+    Enclosure::from_bounds(center, (0..x.center.len()).map(|i| (x.lo(i) as f32 as f64, x.hi(i) as f32 as f64)))
+}
+
+/// A value not below the distance between any allowed result of element i of an affine node and its exact affine value,
+/// given a value not below sum |w||x| + |b|.
+pub(crate) fn slack_bound(rounding: &Rounding, i: usize, magnitude: f64) -> f64 {
+    match rounding {
+        Rounding::Exact => 0.0,
+        // One rounding to nearest: half a unit in the last place, or half the smallest subnormal.
+        Rounding::Nearest32 => round::mul_up(magnitude, U32) + f64::from(f32::from_bits(1)),
+        Rounding::Slack { relative, absolute } => add_up(round::mul_up(*relative, magnitude), *absolute.at(i)),
+    }
+}
+
+/// Bounds moved inward to the grid's nearest members.
+pub(crate) fn onto_grid(grid: Grid, lo: f64, hi: f64) -> (f64, f64) {
+    match grid {
+        Grid::Integer => (lo.ceil(), hi.floor()),
+        Grid::Float32 | Grid::Real => (lo, hi),
+    }
+}
+
+/// Bounds of a sum that is known only approximately.
+pub(crate) fn around(center: f64, radius: f64) -> (f64, f64) {
+    (add_down(center, -radius), add_up(center, radius))
+}

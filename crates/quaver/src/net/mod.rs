@@ -1,0 +1,307 @@
+//! The kernel: a network as a graph of four operations with exact constants.
+//!
+//! A [`Net`] denotes a set-valued function from its input to each of its values. Every operation is exact but for the
+//! [`Rounding`] of an [`Affine`] node, which says how far a runtime may be from the exact real result. Integer networks have
+//! no slack and denote one function.
+
+mod exact;
+mod exec;
+pub mod gemm;
+mod linear;
+mod scalar;
+
+pub use exact::execute_exact;
+pub use exec::{Enclosure, Execution, affine_enclosure, execute, execute_all};
+pub use linear::{Conv, Dense, Geometry, LinearMap, Sign, Spread, Weights};
+pub use scalar::{Cut, Piecewise, ScalarFn, Step};
+
+/// Index of a value in a [`Net`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// The set of numbers a value's elements come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// Integers.
+    Integer,
+    /// float32 values.
+    Float32,
+    /// Real numbers.
+    Real,
+}
+
+/// How far a runtime's result may be from the exact affine result y.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rounding {
+    /// Not at all.
+    Exact,
+    /// The result is y rounded once to float32, ties to even.
+    Nearest32,
+    /// |result - y| <= relative (sum |w||x| + |b|) + absolute.
+    Slack {
+        /// Relative to the sum of the magnitudes of all products and the bias.
+        relative: f64,
+        /// On top of it, for each element.
+        absolute: Spread<f64>,
+    },
+}
+
+/// y = sum over terms of W x, plus b, then rounding.
+#[derive(Clone, Debug)]
+pub struct Affine {
+    /// Arguments and their linear maps; all have the same number of outputs.
+    pub terms: Vec<(NodeId, LinearMap)>,
+    /// b, exact.
+    pub bias: Spread<f64>,
+    /// What the runtime may do to y.
+    pub rounding: Rounding,
+}
+
+/// Where an element of a [`Op::Move`] comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum From {
+    /// Element `index` of the source number `source`.
+    Element {
+        /// Position in [`Move::sources`].
+        source: u32,
+        /// Element there.
+        index: u32,
+    },
+    /// A constant.
+    Constant(f64),
+}
+
+/// An index map: reshape, transpose, slice, pad, gather, concatenate.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// Arguments.
+    pub sources: Vec<NodeId>,
+    /// Origin of each element.
+    pub from: Vec<From>,
+}
+
+/// Element-wise monotone functions.
+#[derive(Clone, Debug)]
+pub struct Pointwise {
+    /// Argument.
+    pub input: NodeId,
+    /// The function of each element.
+    pub functions: Spread<ScalarFn>,
+}
+
+/// Largest element of each window.
+#[derive(Clone, Debug)]
+pub struct Max {
+    /// Argument.
+    pub input: NodeId,
+    /// Window i holds the elements `members[starts[i]..starts[i + 1]]`; none is empty.
+    pub starts: Vec<u32>,
+    /// Elements of the argument.
+    pub members: Vec<u32>,
+}
+
+impl Max {
+    /// The members of window i.
+    pub fn window(&self, i: usize) -> &[u32] {
+        &self.members[self.starts[i] as usize..self.starts[i + 1] as usize]
+    }
+}
+
+/// How a value is made.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// The network's input number `0..`.
+    Input(usize),
+    /// Affine.
+    Affine(Affine),
+    /// Element-wise.
+    Pointwise(Pointwise),
+    /// Window maximum.
+    Max(Max),
+    /// Index map.
+    Move(Move),
+}
+
+/// The real number that an integer stands for: scale (q - zero_point).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantization {
+    /// Per element.
+    pub scale: Spread<f64>,
+    /// Per element.
+    pub zero_point: Spread<i64>,
+}
+
+/// A value and its origin.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Name, from the model where it has one.
+    pub name: String,
+    /// Shape; batches are outside.
+    pub shape: Vec<usize>,
+    /// Origin.
+    pub op: Op,
+    /// Numbers it can take.
+    pub grid: Grid,
+    /// Bounds that hold for every element under every input in the input's own range (infinite where unknown).
+    pub range: (f64, f64),
+    /// What its integers mean, if they do.
+    pub quantization: Option<Quantization>,
+}
+
+impl Node {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The arguments.
+    pub fn arguments(&self) -> Vec<NodeId> {
+        match &self.op {
+            Op::Input(_) => vec![],
+            Op::Affine(a) => a.terms.iter().map(|t| t.0).collect(),
+            Op::Pointwise(p) => vec![p.input],
+            Op::Max(m) => vec![m.input],
+            Op::Move(m) => m.sources.clone(),
+        }
+    }
+}
+
+/// A network. Nodes are in topological order.
+#[derive(Clone, Debug, Default)]
+pub struct Net {
+    nodes: Vec<Node>,
+    inputs: Vec<NodeId>,
+    outputs: Vec<NodeId>,
+}
+
+impl Net {
+    /// An empty network.
+    pub fn new() -> Self {
+        Net::default()
+    }
+
+    /// Adds a value.
+    ///
+    /// # Panics
+    /// If the node is not well-formed (see [`Net::malformed`]): that is a fault of the code that lowers, not of a model.
+    pub fn add(&mut self, node: Node) -> NodeId {
+        if let Some(problem) = self.malformed(&node) {
+            panic!("node `{}`: {problem}", node.name);
+        }
+        let id = NodeId(self.nodes.len());
+        if matches!(node.op, Op::Input(_)) {
+            self.inputs.push(id);
+        }
+        self.nodes.push(node);
+        id
+    }
+
+    /// Declares an output.
+    pub fn set_outputs(&mut self, outputs: Vec<NodeId>) {
+        self.outputs = outputs;
+    }
+
+    /// All values.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// A value.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// The inputs.
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inputs
+    }
+
+    /// The outputs.
+    pub fn outputs(&self) -> &[NodeId] {
+        &self.outputs
+    }
+
+    /// Every id, in topological order.
+    pub fn ids(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
+    /// Multiplications of one execution.
+    pub fn multiplications(&self) -> usize {
+        let of = |n: &Node| match &n.op {
+            Op::Affine(a) => a.terms.iter().map(|t| t.1.multiplications()).sum(),
+            _ => 0,
+        };
+        self.nodes.iter().map(of).sum()
+    }
+
+    /// Why a node cannot be added, if it cannot: arguments exist, sizes agree, windows fit, nothing is infinite.
+    pub fn malformed(&self, node: &Node) -> Option<String> {
+        if let Some(a) = node.arguments().iter().find(|a| a.0 >= self.nodes.len()) {
+            return Some(format!("argument {} does not exist", a.0));
+        }
+        let spread_fits = |len: usize, inner: usize| len == 1 || node.len().is_multiple_of(len * inner);
+        let len_of = |id: NodeId| self.node(id).len();
+        match &node.op {
+            Op::Input(i) => (*i != self.inputs.len()).then(|| "inputs are numbered in order".into()),
+            Op::Affine(a) => {
+                let bad = a.terms.iter().any(|(id, m)| m.inputs() != len_of(*id) || m.outputs() != node.len());
+                let unfit = a.terms.iter().any(|(_, m)| matches!(m, LinearMap::Conv(c) if !c.geometry.fits()));
+                let finite = a.bias.data.iter().chain(a.terms.iter().flat_map(|t| t.1.weights())).all(|w| w.is_finite());
+                let ok = !bad && !unfit && finite && spread_fits(a.bias.data.len(), a.bias.inner);
+                (!ok).then(|| "sizes of an affine node do not agree, or a constant is not finite".into())
+            }
+            Op::Pointwise(p) => {
+                let ok = len_of(p.input) == node.len() && spread_fits(p.functions.data.len(), p.functions.inner);
+                (!ok).then(|| "sizes of a pointwise node do not agree".into())
+            }
+            Op::Max(m) => {
+                let n = len_of(m.input);
+                let ok = m.starts.len() == node.len() + 1
+                    && m.starts.windows(2).all(|s| s[0] < s[1])
+                    && m.starts.last().is_some_and(|&e| e as usize == m.members.len())
+                    && m.members.iter().all(|&i| (i as usize) < n);
+                (!ok).then(|| "windows of a maximum are not inside its argument".into())
+            }
+            Op::Move(m) => {
+                let ok = m.from.len() == node.len()
+                    && m.from.iter().all(|f| match f {
+                        From::Element { source, index } => {
+                            m.sources.get(*source as usize).is_some_and(|&s| (*index as usize) < len_of(s))
+                        }
+                        From::Constant(c) => c.is_finite(),
+                    });
+                (!ok).then(|| "an index map reaches outside its arguments".into())
+            }
+        }
+    }
+
+    /// A value not below |y| for every element y of an affine node, and not below any partial sum of its products in any
+    /// order, from the ranges of its arguments.
+    pub fn affine_magnitude(&self, affine: &Affine) -> f64 {
+        let bias = affine.bias.data.iter().fold(0.0f64, |m, b| m.max(b.abs()));
+        affine.terms.iter().fold(bias, |sum, (id, map)| {
+            let (lo, hi) = self.node(*id).range;
+            let product = if lo == 0.0 && hi == 0.0 {
+                0.0
+            } else {
+                crate::num::round::mul_up(map.largest_row_sum(), lo.abs().max(hi.abs()))
+            };
+            crate::num::round::add_up(sum, product)
+        })
+    }
+
+    /// Whether an affine node is a sum of products of integers that stay below `limit` in every partial sum.
+    pub fn is_integer_below(&self, affine: &Affine, limit: f64) -> bool {
+        let integral = |w: &[f64]| w.iter().all(|x| x.fract() == 0.0);
+        affine.rounding == Rounding::Exact
+            && affine.terms.iter().all(|(id, m)| self.node(*id).grid == Grid::Integer && integral(m.weights()))
+            && integral(&affine.bias.data)
+            && self.affine_magnitude(affine) < limit
+    }
+}

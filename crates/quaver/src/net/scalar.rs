@@ -1,0 +1,340 @@
+//! Monotone scalar functions and the facts that every analysis asks of them.
+
+use super::Grid;
+use crate::num::{Dyadic, round};
+
+/// A place where a step function jumps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cut {
+    /// The exact place.
+    pub at: f64,
+    /// Whether the place itself still has the lower value (crossed by x > at instead of x >= at).
+    pub strict: bool,
+}
+
+impl Cut {
+    /// Crossed by x >= at.
+    pub fn at(at: f64) -> Self {
+        Cut { at, strict: false }
+    }
+
+    fn crossed(self, x: f64) -> bool {
+        if self.strict { x > self.at } else { x >= self.at }
+    }
+
+    /// The last argument below the cut and the first above it, for arguments on a grid (their closures on the reals).
+    fn neighbours(self, grid: Grid) -> (f64, f64) {
+        match grid {
+            Grid::Integer => {
+                let first = if self.strict { self.at.floor() + 1.0 } else { self.at.ceil() };
+                (first - 1.0, first)
+            }
+            Grid::Float32 | Grid::Real => (self.at, self.at),
+        }
+    }
+}
+
+/// A non-decreasing step function: `values[k]` where exactly k cuts are crossed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    cuts: Vec<Cut>,
+    values: Vec<f64>,
+    /// Cuts per unit of x, to guess an index; only a hint.
+    density: f64,
+}
+
+impl Step {
+    /// A step function from its cuts and values.
+    ///
+    /// # Panics
+    /// If there is not one value more than cuts, or either list decreases.
+    pub fn new(cuts: Vec<Cut>, values: Vec<f64>) -> Self {
+        assert_eq!(cuts.len() + 1, values.len());
+        assert!(cuts.windows(2).all(|c| c[0].at < c[1].at || (c[0].at == c[1].at && c[0].strict <= c[1].strict)));
+        assert!(values.windows(2).all(|v| v[0] <= v[1]));
+        let span = cuts.last().map_or(0.0, |l| l.at - cuts[0].at);
+        let density = if span > 0.0 { (cuts.len() - 1) as f64 / span } else { 0.0 };
+        Step { cuts, values, density }
+    }
+
+    /// The jumps, in order.
+    pub fn cuts(&self) -> &[Cut] {
+        &self.cuts
+    }
+
+    /// The values between them.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// Number of cuts crossed at x (exact: comparisons only).
+    pub fn index(&self, x: f64) -> usize {
+        let n = self.cuts.len();
+        if n == 0 {
+            return 0;
+        }
+        let guess = (x - self.cuts[0].at) * self.density;
+        let mut k = if guess > 0.0 { (guess as usize).min(n) } else { 0 };
+        let mut walked = 0;
+        while k < n && self.cuts[k].crossed(x) {
+            k += 1;
+            walked += 1;
+            if walked > 8 {
+                return k + self.cuts[k..].partition_point(|c| c.crossed(x));
+            }
+        }
+        while k > 0 && !self.cuts[k - 1].crossed(x) {
+            k -= 1;
+            walked += 1;
+            if walked > 8 {
+                return self.cuts[..k].partition_point(|c| c.crossed(x));
+            }
+        }
+        k
+    }
+
+    fn index_exact(&self, x: &Dyadic) -> usize {
+        self.cuts.partition_point(|c| {
+            // Local invariant: cuts are finite.
+            let at = Dyadic::from_f64(c.at).unwrap_or_else(Dyadic::zero);
+            if c.strict { *x > at } else { *x >= at }
+        })
+    }
+}
+
+/// A continuous non-decreasing piecewise-linear function through `knots` (increasing in both coordinates, at least
+/// one), with the given slopes before the first and after the last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piecewise {
+    /// Exact (x, y) pairs. Between two knots the slope must be 0 or 1 so that values are exact.
+    pub knots: Vec<(f64, f64)>,
+    /// Slope to the left of the first knot, not negative.
+    pub left: f64,
+    /// Slope to the right of the last knot, not negative.
+    pub right: f64,
+}
+
+impl Piecewise {
+    /// max(x, 0).
+    pub fn relu() -> Self {
+        Piecewise { knots: vec![(0.0, 0.0)], left: 0.0, right: 1.0 }
+    }
+
+    /// x where positive, alpha x elsewhere.
+    pub fn leaky_relu(alpha: f64) -> Self {
+        Piecewise { knots: vec![(0.0, 0.0)], left: alpha, right: 1.0 }
+    }
+
+    /// min(max(x, lo), hi); either bound may be infinite.
+    pub fn clip(lo: f64, hi: f64) -> Self {
+        match (lo > f64::NEG_INFINITY, hi < f64::INFINITY) {
+            (true, true) if lo >= hi => Piecewise { knots: vec![(hi, hi)], left: 0.0, right: 0.0 },
+            (true, true) => Piecewise { knots: vec![(lo, lo), (hi, hi)], left: 0.0, right: 0.0 },
+            (true, false) => Piecewise { knots: vec![(lo, lo)], left: 0.0, right: 1.0 },
+            (false, true) => Piecewise { knots: vec![(hi, hi)], left: 1.0, right: 0.0 },
+            (false, false) => Piecewise { knots: vec![(0.0, 0.0)], left: 1.0, right: 1.0 },
+        }
+    }
+
+    /// The piece that holds x: a knot on it and its slope.
+    fn piece(&self, x: f64) -> ((f64, f64), f64) {
+        let k = self.knots.partition_point(|p| p.0 <= x);
+        match k {
+            0 => (self.knots[0], self.left),
+            k if k == self.knots.len() => (self.knots[k - 1], self.right),
+            k => (self.knots[k - 1], inner_slope(self.knots[k - 1], self.knots[k])),
+        }
+    }
+}
+
+fn inner_slope(a: (f64, f64), b: (f64, f64)) -> f64 {
+    if a.1 == b.1 { 0.0 } else { 1.0 }
+}
+
+/// A monotone (non-decreasing) scalar function.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ScalarFn {
+    /// Piecewise constant.
+    Step(Step),
+    /// Continuous piecewise linear.
+    Piecewise(Piecewise),
+}
+
+impl ScalarFn {
+    /// A value not above f(x), equal to it for steps.
+    pub fn value_down(&self, x: f64) -> f64 {
+        match self {
+            ScalarFn::Step(s) => s.values[s.index(x)],
+            ScalarFn::Piecewise(p) => {
+                let ((kx, ky), slope) = p.piece(x);
+                match slope {
+                    0.0 => ky,
+                    1.0 if kx == ky => x,
+                    _ => round::add_down(ky, scaled(slope, round::sub_down(x, kx), round::sub_up(x, kx)).0),
+                }
+            }
+        }
+    }
+
+    /// A value not below f(x), equal to it for steps.
+    pub fn value_up(&self, x: f64) -> f64 {
+        match self {
+            ScalarFn::Step(s) => s.values[s.index(x)],
+            ScalarFn::Piecewise(p) => {
+                let ((kx, ky), slope) = p.piece(x);
+                match slope {
+                    0.0 => ky,
+                    1.0 if kx == ky => x,
+                    _ => round::add_up(ky, scaled(slope, round::sub_down(x, kx), round::sub_up(x, kx)).1),
+                }
+            }
+        }
+    }
+
+    /// f(x), exactly.
+    pub fn value_exact(&self, x: &Dyadic) -> Dyadic {
+        // Local invariant: all constants are finite.
+        let exact = |c: f64| Dyadic::from_f64(c).unwrap_or_else(Dyadic::zero);
+        match self {
+            ScalarFn::Step(s) => exact(s.values[s.index_exact(x)]),
+            ScalarFn::Piecewise(p) => {
+                let k = p.knots.partition_point(|q| exact(q.0) <= *x);
+                let (knot, slope) = match k {
+                    0 => (p.knots[0], p.left),
+                    k if k == p.knots.len() => (p.knots[k - 1], p.right),
+                    k => (p.knots[k - 1], inner_slope(p.knots[k - 1], p.knots[k])),
+                };
+                &exact(knot.1) + &(&exact(slope) * &(x - &exact(knot.0)))
+            }
+        }
+    }
+
+    /// Smallest and largest value over all arguments (infinite where unbounded).
+    pub fn range(&self) -> (f64, f64) {
+        match self {
+            ScalarFn::Step(s) => (s.values[0], s.values[s.values.len() - 1]),
+            ScalarFn::Piecewise(p) => {
+                let last = p.knots[p.knots.len() - 1];
+                (
+                    if p.left == 0.0 { p.knots[0].1 } else { f64::NEG_INFINITY },
+                    if p.right == 0.0 { last.1 } else { f64::INFINITY },
+                )
+            }
+        }
+    }
+
+    /// Whether the function is affine on [l, u], so that bounds on its argument lose nothing.
+    pub fn is_affine_on(&self, l: f64, u: f64) -> bool {
+        match self {
+            ScalarFn::Step(s) => s.index(l) == s.index(u),
+            ScalarFn::Piecewise(p) => !p.knots.iter().any(|k| l < k.0 && k.0 < u),
+        }
+    }
+
+    /// Points whose upper concave hull, extended over [l, u], lies above the graph: a line of non-negative slope that is above
+    /// all of them is above f on [l, u]. Increasing in x; the first has x = l, the last x = u.
+    ///
+    /// # Why
+    /// A plateau is lowest against a rising line at its left end; a linear piece is below a line if both its ends are.
+    pub fn upper_points(&self, l: f64, u: f64, grid: Grid, out: &mut Vec<(f64, f64)>) {
+        out.clear();
+        match self {
+            ScalarFn::Step(s) => {
+                let (first, last) = (s.index(l), s.index(u));
+                out.push((l, s.values[first]));
+                out.extend((first..last).map(|k| (s.cuts[k].neighbours(grid).1.clamp(l, u), s.values[k + 1])));
+                out.push((u, s.values[last]));
+            }
+            ScalarFn::Piecewise(p) => {
+                out.push((l, self.value_up(l)));
+                out.extend(p.knots.iter().filter(|k| l < k.0 && k.0 < u));
+                out.push((u, self.value_up(u)));
+            }
+        }
+    }
+
+    /// Points whose lower convex hull, extended over [l, u], lies below the graph (see [`Self::upper_points`]).
+    pub fn lower_points(&self, l: f64, u: f64, grid: Grid, out: &mut Vec<(f64, f64)>) {
+        out.clear();
+        match self {
+            ScalarFn::Step(s) => {
+                let (first, last) = (s.index(l), s.index(u));
+                out.push((l, s.values[first]));
+                out.extend((first..last).map(|k| (s.cuts[k].neighbours(grid).0.clamp(l, u), s.values[k])));
+                out.push((u, s.values[last]));
+            }
+            ScalarFn::Piecewise(p) => {
+                out.push((l, self.value_down(l)));
+                out.extend(p.knots.iter().filter(|k| l < k.0 && k.0 < u));
+                out.push((u, self.value_down(u)));
+            }
+        }
+    }
+
+    /// A slope for gradients that pass "straight through" the steps: a hint.
+    pub fn slope_hint(&self, x: f64) -> f64 {
+        match self {
+            ScalarFn::Step(s) => {
+                let n = s.cuts.len();
+                if n == 0 {
+                    return 0.0;
+                }
+                let rise = s.values[n] - s.values[0];
+                if n == 1 {
+                    // A single jump (a sign): pretend a ramp around it.
+                    return rise / (1.0 + (x - s.cuts[0].at).abs());
+                }
+                let run = s.cuts[n - 1].at - s.cuts[0].at;
+                let reach = run / (n - 1) as f64;
+                let inside = x >= s.cuts[0].at - reach && x <= s.cuts[n - 1].at + reach;
+                if inside { rise / (run + reach) } else { 0.0 }
+            }
+            ScalarFn::Piecewise(p) => p.piece(x).1,
+        }
+    }
+}
+
+/// Enclosure of slope * [lo, hi] for a non-negative slope.
+fn scaled(slope: f64, lo: f64, hi: f64) -> (f64, f64) {
+    (round::mul_down(slope, lo), round::mul_up(slope, hi))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sign() -> Step {
+        Step::new(vec![Cut::at(0.0), Cut { at: 0.0, strict: true }], vec![-1.0, 0.0, 1.0])
+    }
+
+    #[test]
+    fn sign_has_three_values() {
+        let s = sign();
+        let values: Vec<f64> = [-1e-300, 0.0, 1e-300].iter().map(|&x| s.values[s.index(x)]).collect();
+        assert_eq!(values, [-1.0, 0.0, 1.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn index_counts_cuts(mut at in proptest::collection::vec(-100i32..100, 0..40), x in -120.0f64..120.0) {
+            at.sort();
+            at.dedup();
+            let cuts: Vec<Cut> = at.iter().map(|&a| Cut::at(a as f64)).collect();
+            let step = Step::new(cuts, (0..=at.len()).map(|v| v as f64).collect());
+            for x in [x, x.round()] {
+                prop_assert_eq!(step.index(x), at.iter().filter(|&&a| x >= a as f64).count());
+            }
+        }
+
+        #[test]
+        fn piecewise_values_enclose_the_exact_one(x in -10.0f64..10.0, alpha in 0.0f64..1.0, lo in -3.0f64..0.0) {
+            for p in [Piecewise::relu(), Piecewise::leaky_relu(alpha), Piecewise::clip(lo, 2.5)] {
+                let f = ScalarFn::Piecewise(p);
+                let exact = f.value_exact(&Dyadic::from_f64(x).unwrap());
+                prop_assert!(Dyadic::from_f64(f.value_down(x)).unwrap() <= exact);
+                prop_assert!(Dyadic::from_f64(f.value_up(x)).unwrap() >= exact);
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Exact rationals as users write them: `4/255`, `0.03`, `1e-3`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use num_bigint::BigInt;
+use num_traits::{Signed, ToPrimitive, Zero};
+
+use super::{Dyadic, float32};
+
+/// An exact rational number with a positive denominator.
+#[derive(Clone, Debug)]
+pub struct Ratio {
+    numerator: BigInt,
+    denominator: BigInt,
+}
+
+/// The text is not a number.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a number: write a decimal such as 0.03 or 1e-3, or a fraction such as 4/255")]
+pub struct ParseRatioError(String);
+
+impl Ratio {
+    /// The exact value of a finite float.
+    pub fn from_f64(x: f64) -> Option<Self> {
+        let d = Dyadic::from_f64(x)?;
+        let (m, e) = d.parts();
+        let one = BigInt::from(1);
+        Some(if e >= 0 {
+            Ratio { numerator: m << e as usize, denominator: one }
+        } else {
+            Ratio { numerator: m.clone(), denominator: one << (-e) as usize }
+        })
+    }
+
+    /// Whether it is below zero.
+    pub fn is_negative(&self) -> bool {
+        self.numerator.is_negative()
+    }
+
+    /// self + sign * other, exactly.
+    fn combine(&self, other: &Ratio, sign: i32) -> Ratio {
+        Ratio {
+            numerator: &self.numerator * &other.denominator + &other.numerator * &self.denominator * sign,
+            denominator: &self.denominator * &other.denominator,
+        }
+    }
+
+    /// self + other, exactly.
+    pub fn plus(&self, other: &Ratio) -> Ratio {
+        self.combine(other, 1)
+    }
+
+    /// self - other, exactly.
+    pub fn minus(&self, other: &Ratio) -> Ratio {
+        self.combine(other, -1)
+    }
+
+    /// Compare with a finite float, exactly.
+    fn at_least(&self, x: f64) -> bool {
+        // Local invariant: callers pass finite floats.
+        let x = Ratio::from_f64(x).unwrap_or_else(|| Ratio { numerator: BigInt::zero(), denominator: BigInt::from(1) });
+        &self.numerator * &x.denominator >= &x.numerator * &self.denominator
+    }
+
+    /// Largest finite float32 not above the number (the smallest float32 if there is none).
+    pub fn floor_f32(&self) -> f32 {
+        let largest = float32::key(f32::MAX);
+        match float32::first_key_true(-largest, largest, |k| !self.at_least(float32::from_key(k) as f64)) {
+            Some(k) => float32::from_key(k - 1),
+            None => f32::MAX,
+        }
+    }
+
+    /// Smallest finite float32 not below the number.
+    pub fn ceil_f32(&self) -> f32 {
+        -Ratio { numerator: -&self.numerator, denominator: self.denominator.clone() }.floor_f32()
+    }
+
+    /// Largest integer not above the number.
+    pub fn floor(&self) -> BigInt {
+        num_integer::Integer::div_floor(&self.numerator, &self.denominator)
+    }
+
+    /// Smallest integer not below the number.
+    pub fn ceil(&self) -> BigInt {
+        -num_integer::Integer::div_floor(&-&self.numerator, &self.denominator)
+    }
+
+    /// A nearby float, for printing and hints.
+    pub fn approx(&self) -> f64 {
+        num_ratio_to_f64(&self.numerator, &self.denominator)
+    }
+}
+
+fn num_ratio_to_f64(n: &BigInt, d: &BigInt) -> f64 {
+    let shift = (n.bits().max(d.bits()) as i64 - 900).max(0) as usize;
+    (n >> shift).to_f64().unwrap_or(f64::NAN) / (d >> shift).to_f64().unwrap_or(f64::NAN)
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.approx())
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = ParseRatioError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRatioError> {
+        let bad = || ParseRatioError(text.to_string());
+        match text.split_once('/') {
+            None => decimal(text).ok_or_else(bad),
+            Some((n, d)) => {
+                let (n, d) = (decimal(n).ok_or_else(bad)?, decimal(d).ok_or_else(bad)?);
+                if d.numerator.is_zero() {
+                    return Err(bad());
+                }
+                let (numerator, denominator) = (n.numerator * &d.denominator, n.denominator * &d.numerator);
+                Ok(if denominator.is_negative() {
+                    Ratio { numerator: -numerator, denominator: -denominator }
+                } else {
+                    Ratio { numerator, denominator }
+                })
+            }
+        }
+    }
+}
+
+/// `[+-]digits[.digits][e[+-]digits]`, exactly.
+fn decimal(text: &str) -> Option<Ratio> {
+    let text = text.trim();
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((m, e)) => (m, e.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(&digits);
+    if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) || exponent.abs() > 400 || text.len() > 500 {
+        return None;
+    }
+    let numerator: BigInt = digits.strip_prefix('+').unwrap_or(&digits).parse().ok()?;
+    let power = exponent - fraction.len() as i32;
+    let ten = BigInt::from(10).pow(power.unsigned_abs());
+    let one = BigInt::from(1);
+    Some(if power >= 0 { Ratio { numerator: numerator * ten, denominator: one } } else { Ratio { numerator, denominator: ten } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_what_users_write() {
+        for (text, value) in [("4/255", 4.0 / 255.0), ("0.03", 0.03), ("-1e-3", -0.001), ("+2.5", 2.5), ("1/-2", -0.5)] {
+            assert_eq!(text.parse::<Ratio>().unwrap().approx(), value, "{text}");
+        }
+        for text in ["", "x", "1/0", "1//2", "0x10", "1e", "--1", "1e999", "nan", "-"] {
+            assert!(text.parse::<Ratio>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn float32_neighbours_are_exact() {
+        let third: Ratio = "1/3".parse().unwrap();
+        assert!((third.floor_f32() as f64) < 1.0 / 3.0 && third.ceil_f32() == third.floor_f32().next_up());
+        let half: Ratio = "1/2".parse().unwrap();
+        assert_eq!((half.floor_f32(), half.ceil_f32()), (0.5, 0.5));
+        let seven: Ratio = "-7/2".parse().unwrap();
+        assert_eq!((seven.floor(), seven.ceil()), (BigInt::from(-4), BigInt::from(-3)));
+    }
+}
