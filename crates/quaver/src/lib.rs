@@ -8,3 +8,5 @@
 pub mod model;
 pub mod net;
 pub mod num;
+pub mod property;
+pub mod verify;

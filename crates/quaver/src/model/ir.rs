@@ -182,6 +182,8 @@ pub struct Value {
     pub shape: Vec<usize>,
     /// The tensor, when the value is a constant.
     pub constant: Option<Arc<Tensor>>,
+    /// Integers it can take, where they are fewer than the element type's (`None`: all of them).
+    pub range: Option<(i64, i64)>,
 }
 
 impl Value {
@@ -259,8 +261,10 @@ pub enum Op {
     ReduceSum { axes: Vec<usize> },
     /// Inputs X, scale, B, mean, var (constants); inference form.
     BatchNormalization { epsilon: f32 },
-    /// Reshape, Flatten, Squeeze, Unsqueeze: same elements in the same order, the output's shape is the target.
+    /// Reshape, Squeeze, Unsqueeze: same elements in the same order, the output's shape is the target.
     Reshape,
+    /// A Reshape to two axes, kept apart because runtimes optimize around it differently.
+    Flatten,
     Transpose { perm: Vec<usize> },
     Concat { axis: usize },
     /// One entry per axis of the input. `steps` may be negative; output length is in the output's shape.
@@ -306,6 +310,25 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether the operation belongs to quantized arithmetic.
+    pub fn is_quantized(&self) -> bool {
+        matches!(
+            self,
+            Op::QuantizeLinear { .. }
+                | Op::DequantizeLinear { .. }
+                | Op::QLinearConv { .. }
+                | Op::QLinearMatMul
+                | Op::QGemm { .. }
+                | Op::QLinearAdd
+                | Op::QLinearAveragePool { .. }
+                | Op::QLinearGlobalAveragePool { .. }
+                | Op::QLinearConcat { .. }
+                | Op::QLinearLeakyRelu { .. }
+                | Op::MatMulInteger
+                | Op::ConvInteger { .. }
+        )
+    }
+
     /// The ONNX operator name.
     pub fn name(&self) -> &'static str {
         match self {
@@ -330,6 +353,7 @@ impl Op {
             Op::ReduceSum { .. } => "ReduceSum",
             Op::BatchNormalization { .. } => "BatchNormalization",
             Op::Reshape => "Reshape",
+            Op::Flatten => "Flatten",
             Op::Transpose { .. } => "Transpose",
             Op::Concat { .. } => "Concat",
             Op::Slice { .. } => "Slice",

@@ -1,2 +1,9 @@
-//! Models: what a file says.
+//! Models: what a file says, and what it means under an arithmetic profile.
+//!
+//! [`onnx::read`] makes an [`ir::Model`]; [`lower::lower`] turns it into a [`crate::net::Net`] under a [`profile::Profile`].
+
+pub mod build;
 pub mod ir;
+pub mod lower;
+pub mod onnx;
+pub mod profile;

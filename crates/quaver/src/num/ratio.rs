@@ -56,6 +56,27 @@ impl Ratio {
         self.combine(other, -1)
     }
 
+    /// self other, exactly.
+    pub fn times(&self, other: &Ratio) -> Ratio {
+        Ratio {
+            numerator: &self.numerator * &other.numerator,
+            denominator: &self.denominator * &other.denominator,
+        }
+    }
+
+    /// self / other, exactly.
+    ///
+    /// # Panics
+    /// If the other is zero.
+    pub fn over(&self, other: &Ratio) -> Ratio {
+        assert!(!other.numerator.is_zero(), "division by zero");
+        let sign = if other.numerator.is_negative() { -1 } else { 1 };
+        Ratio {
+            numerator: &self.numerator * &other.denominator * sign,
+            denominator: &self.denominator * other.numerator.abs(),
+        }
+    }
+
     /// Compare with a finite float, exactly.
     fn at_least(&self, x: f64) -> bool {
         // Local invariant: callers pass finite floats.
