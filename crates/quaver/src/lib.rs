@@ -5,6 +5,7 @@
 //! [`model`] reads a file and lowers it under an arithmetic profile to a [`net::Net`]; [`property`] states a closed claim about a net;
 //! [`bounds`] proves bounds; [`verify`] decides.
 
+pub mod bounds;
 pub mod model;
 pub mod net;
 pub mod num;

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::{Affine, From, Grid, LinearMap, Move, Net, Node, NodeId, Op, Pointwise, Rounding, Sign};
-use crate::num::round::{self, U32, add_down, add_up, gamma64, inflate, sub_down, sub_up};
+use crate::num::round::{self, U32, add_up, gamma64, inflate, sub_down, sub_up};
 
 /// Values of one tensor for a batch of rows: `center` within `radius` (absent: exact).
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +32,7 @@ impl Enclosure {
     }
 
     /// From bounds and a reference between them.
-    fn from_bounds(center: Vec<f64>, bounds: impl Iterator<Item = (f64, f64)>) -> Self {
+    pub(crate) fn from_bounds(center: Vec<f64>, bounds: impl Iterator<Item = (f64, f64)>) -> Self {
         let mut any = false;
         let radius: Vec<f64> = bounds
             .zip(&center)
@@ -78,7 +78,8 @@ pub fn execute(net: &Net, inputs: &[Vec<f64>], rows: usize) -> Vec<Enclosure> {
         .into_par_iter()
         .map(|c| {
             let (first, last) = (c * chunk, ((c + 1) * chunk).min(rows));
-            let run = run(net, &slice_rows(net, inputs, first, last), last - first, Keep::Outputs);
+            let given = net.inputs().iter().copied().zip(slice_rows(net, inputs, first, last)).collect();
+            let run = run(net, given, net.outputs(), last - first, Keep::Targets);
             net.outputs().iter().map(|&o| run.value(o).clone()).collect()
         })
         .collect();
@@ -87,8 +88,14 @@ pub fn execute(net: &Net, inputs: &[Vec<f64>], rows: usize) -> Vec<Enclosure> {
 
 /// Every value for a batch, on the calling thread.
 pub fn execute_all(net: &Net, inputs: &[Vec<f64>], rows: usize) -> Execution {
-    let inputs: Vec<Enclosure> = inputs.iter().map(|x| Enclosure::exact(x.clone())).collect();
-    run(net, &inputs, rows, Keep::All)
+    let given = net.inputs().iter().copied().zip(inputs.iter().map(|x| Enclosure::exact(x.clone()))).collect();
+    let all: Vec<NodeId> = net.ids().collect();
+    run(net, given, &all, rows, Keep::All)
+}
+
+/// All values between given ones and a target, on the calling thread: nodes that the target does not need are left out.
+pub fn execute_between(net: &Net, given: Vec<(NodeId, Enclosure)>, target: NodeId, rows: usize) -> Execution {
+    run(net, given, &[target], rows, Keep::All)
 }
 
 fn slice_rows(net: &Net, inputs: &[Vec<f64>], first: usize, last: usize) -> Vec<Enclosure> {
@@ -108,22 +115,35 @@ fn join<'a>(parts: impl Iterator<Item = &'a Enclosure> + Clone) -> Enclosure {
 
 #[derive(PartialEq)]
 enum Keep {
-    Outputs,
+    Targets,
     All,
 }
 
-fn run(net: &Net, inputs: &[Enclosure], rows: usize, keep: Keep) -> Execution {
-    let mut last_use = vec![0; net.nodes().len()];
-    for (i, node) in net.nodes().iter().enumerate() {
-        node.arguments().iter().for_each(|a| last_use[a.0] = i);
+fn run(net: &Net, given: Vec<(NodeId, Enclosure)>, targets: &[NodeId], rows: usize, keep: Keep) -> Execution {
+    let n = net.nodes().len();
+    let mut values: Vec<Option<Enclosure>> = vec![None; n];
+    for (id, value) in given {
+        assert_eq!(value.center.len(), rows * net.node(id).len(), "`{}` has the wrong length", net.node(id).name);
+        values[id.0] = Some(value);
     }
-    net.outputs().iter().for_each(|o| last_use[o.0] = usize::MAX);
-    let mut values: Vec<Option<Enclosure>> = Vec::with_capacity(net.nodes().len());
+    let mut needed = vec![false; n];
+    targets.iter().for_each(|t| needed[t.0] = true);
+    let mut last_use = vec![0; n];
+    for (i, node) in net.nodes().iter().enumerate().rev().filter(|(i, _)| values[*i].is_none()) {
+        if needed[i] {
+            for a in node.arguments() {
+                needed[a.0] = true;
+                last_use[a.0] = last_use[a.0].max(i);
+            }
+        }
+    }
+    targets.iter().for_each(|t| last_use[t.0] = usize::MAX);
     for (i, node) in net.nodes().iter().enumerate() {
-        let value = step(net, node, inputs, &values, rows);
-        assert_eq!(value.center.len(), rows * node.len(), "input `{}` has the wrong length", node.name);
-        values.push(Some(value));
-        if keep == Keep::Outputs {
+        if !needed[i] || values[i].is_some() {
+            continue;
+        }
+        values[i] = Some(step(net, node, &values, rows));
+        if keep == Keep::Targets {
             for a in node.arguments().iter().filter(|a| last_use[a.0] == i) {
                 values[a.0] = None;
             }
@@ -132,11 +152,11 @@ fn run(net: &Net, inputs: &[Enclosure], rows: usize, keep: Keep) -> Execution {
     Execution { rows, values }
 }
 
-fn step(net: &Net, node: &Node, inputs: &[Enclosure], values: &[Option<Enclosure>], rows: usize) -> Enclosure {
+fn step(net: &Net, node: &Node, values: &[Option<Enclosure>], rows: usize) -> Enclosure {
     // Local invariant: a value is dropped only after its last use.
     let value = |id: NodeId| values[id.0].as_ref().unwrap_or_else(|| unreachable!("dropped too early"));
     match &node.op {
-        Op::Input(i) => inputs[*i].clone(),
+        Op::Input(_) => panic!("input `{}` was not given", node.name),
         Op::Affine(a) => affine(net, node, a, &value, rows),
         Op::Pointwise(p) => pointwise(p, value(p.input), node.len()),
         Op::Max(m) => {
@@ -285,9 +305,4 @@ pub(crate) fn onto_grid(grid: Grid, lo: f64, hi: f64) -> (f64, f64) {
         Grid::Integer => (lo.ceil(), hi.floor()),
         Grid::Float32 | Grid::Real => (lo, hi),
     }
-}
-
-/// Bounds of a sum that is known only approximately.
-pub(crate) fn around(center: f64, radius: f64) -> (f64, f64) {
-    (add_down(center, -radius), add_up(center, radius))
 }

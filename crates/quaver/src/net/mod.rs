@@ -11,7 +11,8 @@ mod linear;
 mod scalar;
 
 pub use exact::execute_exact;
-pub use exec::{Enclosure, Execution, affine_enclosure, execute, execute_all};
+pub use exec::{Enclosure, Execution, affine_enclosure, execute, execute_all, execute_between};
+pub(crate) use exec::{onto_grid, slack_bound};
 pub use linear::{Conv, Dense, Geometry, LinearMap, Sign, Spread, Weights};
 pub use scalar::{Cut, Piecewise, ScalarFn, Step};
 

@@ -261,7 +261,7 @@ fn reduce(op: &Op, axes: &[usize], inputs: Inputs<'_>, hint: &Hint) -> Result<Ki
         _ => inputs.float(0)?,
     };
     let distinct = axes.iter().enumerate().all(|(i, a)| *a < x.shape.len() && !axes[..i].contains(a));
-    if !distinct {
+    if !distinct || axes.is_empty() {
         return Err(mismatch(format!("axes {axes:?} do not fit shape {:?}", x.shape)));
     }
     let on = |i: &usize| axes.contains(i);

@@ -158,7 +158,8 @@ fn reduce(cx: &mut Context<'_, '_>, axes_input_since: i64, op: fn(Vec<usize>) ->
     let noop = cx.opset >= axes_input_since && cx.attrs.flag("noop_with_empty_axes", false)?;
     let list = cx.ints_at("axes", 1, axes_input_since)?.unwrap_or_default();
     let x = cx.id(0)?;
-    if list.is_empty() && noop {
+    // A scalar has no axes to reduce over.
+    if shape.is_empty() || (list.is_empty() && noop) {
         return cx.emit(0, Op::Identity, &[Some(x)], &Hint::default());
     }
     let mut reduced = axes(&list, shape.len()).map_err(|what| Problem::attribute("axes", what, FIX))?;

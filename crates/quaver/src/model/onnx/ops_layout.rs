@@ -274,7 +274,7 @@ fn split(cx: &mut Context<'_, '_>) -> Done {
         }
         None if parts == 0 => vec![],
         None => {
-            let count = if cx.opset >= 18 { cx.attrs.int("num_outputs", parts as i64)? } else { parts as i64 };
+            let count = if cx.opset >= 18 { cx.attrs.required_int("num_outputs")? } else { parts as i64 };
             if count != parts as i64 {
                 return Err(Problem::attribute("num_outputs", format!("is {count} for {parts} outputs"), FIX));
             }

@@ -94,16 +94,11 @@ pub(super) fn attributes_and_inputs(
         Op::Softmax { axis } | Op::LogSoftmax { axis } => vec![int("axis", *axis)],
         Op::Cast => vec![int("to", element_number(output.dtype) as usize)],
         Op::QuantizeLinear { axis } | Op::DequantizeLinear { axis } => quantizer(writer, node, *axis),
-        Op::ReduceMean { axes } if axes.is_empty() => {
-            return Err(refuse(node, "a reduction over no axes has no ONNX form in opset 13"));
-        }
         Op::ReduceMean { axes } | Op::ReduceSum { axes } => {
             let kept = output.shape.len() == data.clone()?.shape.len();
             let mut out = vec![int("keepdims", kept as usize)];
-            match &node.op {
-                Op::ReduceMean { .. } if opset < 18 => out.push(ints("axes", axes)),
-                _ if axes.is_empty() => out.push(int("noop_with_empty_axes", 1)),
-                _ => {}
+            if matches!(node.op, Op::ReduceMean { .. }) && opset < 18 {
+                out.push(ints("axes", axes));
             }
             out
         }
@@ -187,10 +182,8 @@ fn extra_inputs(
                 writer.auxiliary(base, "steps", &list(steps.clone())),
             ]
         }
-        Op::ReduceSum { axes } | Op::ReduceMean { axes } if !axes.is_empty() => {
-            if opset < 18 && matches!(node.op, Op::ReduceMean { .. }) {
-                return Ok(vec![]);
-            }
+        Op::ReduceMean { .. } if opset < 18 => vec![],
+        Op::ReduceSum { axes } | Op::ReduceMean { axes } => {
             vec![writer.auxiliary(base, "axes", &list(axes.iter().map(|&a| a as i64).collect()))]
         }
         _ => vec![],

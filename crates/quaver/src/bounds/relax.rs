@@ -1,0 +1,147 @@
+//! Lines that enclose a monotone function between two bounds.
+
+use super::Bounds;
+use crate::net::{Grid, Pointwise};
+use crate::num::round::{mul_down, mul_up, sub_down, sub_up};
+
+/// The line slope x + offset, an exact inequality for the stored numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Line {
+    /// Not negative.
+    pub slope: f64,
+    /// Value at 0.
+    pub offset: f64,
+}
+
+/// A line below and a line above the function of each element.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    /// f(x) >= line.
+    pub lower: Vec<Line>,
+    /// f(x) <= line.
+    pub upper: Vec<Line>,
+}
+
+/// Enclosing lines for every element of a pointwise node.
+///
+/// # Claim
+/// lower(x) <= f(x) <= upper(x) for every x on the grid between the bounds.
+///
+/// # Why
+/// A line of non-negative slope above all points of [`crate::net::ScalarFn::upper_points`] is above f. Its slope is that of the edge of their
+/// concave hull over the middle of the interval, which leaves the least area; the offset is then the largest
+/// y - slope x over all points. For a ReLU these are the lines of CROWN and DeepPoly with their adaptive choice.
+///
+/// # Rounding
+/// The slope may be any number; y - slope x is rounded outward.
+pub fn relax(p: &Pointwise, grid: Grid, x: &Bounds) -> Lines {
+    let (mut lines, mut points) = (Lines { lower: vec![], upper: vec![] }, vec![]);
+    for i in 0..x.lo.len() {
+        let (l, u) = (x.lo[i], x.hi[i]);
+        let f = p.functions.at(i);
+        let middle = l + (u - l) / 2.0;
+        f.upper_points(l, u, grid, &mut points);
+        let slope = hull_slope(&points, middle, 1.0);
+        let offset = points.iter().map(|p| sub_up(p.1, mul_down(slope, p.0))).fold(f64::NEG_INFINITY, f64::max);
+        lines.upper.push(Line { slope, offset });
+        f.lower_points(l, u, grid, &mut points);
+        let slope = hull_slope(&points, middle, -1.0);
+        let offset = points.iter().map(|p| sub_down(p.1, mul_up(slope, p.0))).fold(f64::INFINITY, f64::min);
+        lines.lower.push(Line { slope, offset });
+    }
+    lines
+}
+
+/// Slope of the edge over `middle` of the concave hull (side 1) or convex hull (side -1) of points with increasing
+/// coordinates; a hint.
+fn hull_slope(points: &[(f64, f64)], middle: f64, side: f64) -> f64 {
+    let slope = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (b.0 - a.0);
+    // The hull's edge over the middle joins a point left of it and one right of it: start from the outermost and
+    // exchange the end that some point lies outside of, until none does.
+    let split = points.partition_point(|p| p.0 <= middle).clamp(1, points.len().max(2) - 1);
+    let (mut a, mut b) = (points[0], points[points.len() - 1]);
+    for _ in 0..64 {
+        if b.0 <= a.0 {
+            return 0.0;
+        }
+        let line = slope(a, b);
+        let above = |p: &(f64, f64)| side * (p.1 - a.1 - line * (p.0 - a.0));
+        let best = |part: &[(f64, f64)], from: (f64, f64)| {
+            part.iter().fold((above(&from), from), |m, p| if above(p) > m.0 { (above(p), *p) } else { m })
+        };
+        let (left, right) = (best(&points[..split], a), best(&points[split..], b));
+        let tolerance = 1e-12 * (1.0 + b.1.abs().max(a.1.abs()));
+        if left.0 <= above(&a) + tolerance && right.0 <= above(&b) + tolerance {
+            return if line.is_finite() { line.max(0.0) } else { 0.0 };
+        }
+        if left.0 - above(&a) >= right.0 - above(&b) {
+            a = left.1;
+        } else {
+            b = right.1;
+        }
+    }
+    let line = slope(a, b);
+    if line.is_finite() { line.max(0.0) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Cut, NodeId, Piecewise, ScalarFn, Spread, Step};
+    use crate::num::Dyadic;
+    use proptest::prelude::*;
+
+    fn lines_of(f: ScalarFn, grid: Grid, l: f64, u: f64) -> (Line, Line) {
+        let p = Pointwise { input: NodeId(0), functions: Spread::all(f) };
+        let lines = relax(&p, grid, &Bounds { lo: vec![l], hi: vec![u] });
+        (lines.lower[0], lines.upper[0])
+    }
+
+    fn at(line: Line, x: f64) -> Dyadic {
+        let exact = |v: f64| Dyadic::from_f64(v).unwrap();
+        &(&exact(line.slope) * &exact(x)) + &exact(line.offset)
+    }
+
+    proptest! {
+        #[test]
+        fn lines_enclose_steps_on_integers(
+            mut cuts in proptest::collection::vec(-200i32..200, 0..30), l in -250i32..250, width in 0i32..300, strict in any::<bool>()
+        ) {
+            cuts.sort();
+            cuts.dedup();
+            let values = (0..=cuts.len()).map(|k| (k * k) as f64 / 3.0).collect();
+            let cuts = cuts.iter().map(|&c| Cut { at: c as f64 + 0.5 * f64::from(strict as u8), strict }).collect();
+            let f = ScalarFn::Step(Step::new(cuts, values));
+            let (lower, upper) = lines_of(f.clone(), Grid::Integer, l as f64, (l + width) as f64);
+            for x in l..=l + width {
+                let y = f.value_exact(&Dyadic::from_int(x as i64));
+                prop_assert!(at(lower, x as f64) <= y && y <= at(upper, x as f64));
+            }
+        }
+
+        #[test]
+        fn lines_enclose_on_the_reals(l in -5.0f64..5.0, width in 0.0f64..10.0, alpha in 0.0f64..1.0, t in 0.0f64..1.0) {
+            let u = l + width;
+            let step = Step::new(vec![Cut::at(-1.5), Cut { at: 0.25, strict: true }, Cut::at(2.0)], vec![0.0, 1.0, 5.0, 5.5]);
+            let fs = [ScalarFn::Piecewise(Piecewise::leaky_relu(alpha)), ScalarFn::Piecewise(Piecewise::clip(-1.0, 2.0)), ScalarFn::Step(step)];
+            for f in fs {
+                let (lower, upper) = lines_of(f.clone(), Grid::Real, l, u);
+                for x in [l, u, l + t * (u - l), -1.5, 0.25, 0.25f64.next_up(), 2.0] {
+                    if l <= x && x <= u {
+                        let y = f.value_exact(&Dyadic::from_f64(x).unwrap());
+                        prop_assert!(at(lower, x) <= y && y <= at(upper, x));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn relu_gets_its_usual_lines() {
+        let relu = || ScalarFn::Piecewise(Piecewise::relu());
+        let (lower, upper) = lines_of(relu(), Grid::Real, -1.0, 3.0);
+        assert_eq!((lower.slope, upper.slope), (1.0, 0.75));
+        let (lower, _) = lines_of(relu(), Grid::Real, -3.0, 1.0);
+        assert_eq!(lower.slope, 0.0);
+    }
+}
