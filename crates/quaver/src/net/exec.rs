@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{Affine, From, Grid, LinearMap, Move, Net, Node, NodeId, Op, Pointwise, Rounding, Sign};
+use super::{Affine, ExactIn, From, Grid, LinearMap, Move, Net, NodeId, Op, Pointwise, Rounding, Sign};
 use crate::num::round::{self, U32, add_up, gamma64, inflate, sub_down, sub_up};
 
 /// Values of one tensor for a batch of rows: `center` within `radius` (absent: exact).
@@ -142,7 +142,7 @@ fn run(net: &Net, given: Vec<(NodeId, Enclosure)>, targets: &[NodeId], rows: usi
         if !needed[i] || values[i].is_some() {
             continue;
         }
-        values[i] = Some(step(net, node, &values, rows));
+        values[i] = Some(step(net, NodeId(i), &values, rows));
         if keep == Keep::Targets {
             for a in node.arguments().iter().filter(|a| last_use[a.0] == i) {
                 values[a.0] = None;
@@ -152,12 +152,13 @@ fn run(net: &Net, given: Vec<(NodeId, Enclosure)>, targets: &[NodeId], rows: usi
     Execution { rows, values }
 }
 
-fn step(net: &Net, node: &Node, values: &[Option<Enclosure>], rows: usize) -> Enclosure {
+fn step(net: &Net, id: NodeId, values: &[Option<Enclosure>], rows: usize) -> Enclosure {
+    let node = net.node(id);
     // Local invariant: a value is dropped only after its last use.
     let value = |id: NodeId| values[id.0].as_ref().unwrap_or_else(|| unreachable!("dropped too early"));
     match &node.op {
         Op::Input(_) => panic!("input `{}` was not given", node.name),
-        Op::Affine(a) => affine(net, node, a, &value, rows),
+        Op::Affine(a) => affine(net.exact_in(id), node.len(), a, &value, rows),
         Op::Pointwise(p) => pointwise(p, value(p.input), node.len()),
         Op::Max(m) => {
             let (x, n) = (value(m.input), net.node(m.input).len());
@@ -212,29 +213,27 @@ fn pointwise(p: &Pointwise, x: &Enclosure, len: usize) -> Enclosure {
     Enclosure::from_bounds(center, (0..x.center.len()).map(|i| (f(i).value_down(x.lo(i)), f(i).value_up(x.hi(i)))))
 }
 
-fn affine<'a>(net: &Net, node: &Node, a: &Affine, value: &impl Fn(NodeId) -> &'a Enclosure, rows: usize) -> Enclosure {
-    let exact_inputs = a.terms.iter().all(|(id, _)| value(*id).radius.is_none());
-    let below = |limit: f64| exact_inputs && net.is_integer_below(a, limit);
-    if below(16_777_216.0) {
-        return Enclosure::exact(integer_affine_single(node.len(), a, value, rows));
-    }
-    let terms: Vec<(&LinearMap, &Enclosure)> = a.terms.iter().map(|(id, m)| (m, value(*id))).collect();
-    if below(9_007_199_254_740_992.0) {
-        return Enclosure::exact(centers(node.len(), a, &terms, rows));
-    }
-    affine_enclosure(node.len(), a, &terms, rows)
-}
-
-/// Claim: exact, because every partial sum in any order is an integer below 2^24 in magnitude (checked by the caller).
-fn integer_affine_single<'a>(
+fn affine<'a>(
+    exact_in: ExactIn,
     len: usize,
     a: &Affine,
     value: &impl Fn(NodeId) -> &'a Enclosure,
     rows: usize,
-) -> Vec<f64> {
+) -> Enclosure {
+    let terms: Vec<(&LinearMap, &Enclosure)> = a.terms.iter().map(|(id, m)| (m, value(*id))).collect();
+    let exact_inputs = terms.iter().all(|(_, x)| x.radius.is_none());
+    match exact_in {
+        ExactIn::Single if exact_inputs => Enclosure::exact(centers_single(len, a, &terms, rows)),
+        ExactIn::Double if exact_inputs => Enclosure::exact(centers(len, a, &terms, rows)),
+        _ => affine_enclosure(len, a, &terms, rows),
+    }
+}
+
+/// W c + b in float32. Claim: exact, if every partial sum in any order is an integer below 2^24 in magnitude.
+fn centers_single(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], rows: usize) -> Vec<f64> {
     let mut out: Vec<f32> = (0..rows * len).map(|i| *a.bias.at(i % len) as f32).collect();
-    for (id, map) in &a.terms {
-        let x: Vec<f32> = value(*id).center.iter().map(|&x| x as f32).collect();
+    for (map, x) in terms {
+        let x: Vec<f32> = x.center.iter().map(|&x| x as f32).collect();
         map.apply_single(&x, rows, &mut out, true);
     }
     out.into_iter().map(f64::from).collect()

@@ -172,10 +172,22 @@ impl Node {
     }
 }
 
+/// In which machine arithmetic an affine node of exact integers is exact in any order of summation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExactIn {
+    /// float32: every partial sum is an integer below 2^24.
+    Single,
+    /// f64: every partial sum is an integer below 2^53.
+    Double,
+    /// Neither is proved.
+    Neither,
+}
+
 /// A network. Nodes are in topological order.
 #[derive(Clone, Debug, Default)]
 pub struct Net {
     nodes: Vec<Node>,
+    exact_in: Vec<ExactIn>,
     inputs: Vec<NodeId>,
     outputs: Vec<NodeId>,
 }
@@ -198,8 +210,26 @@ impl Net {
         if matches!(node.op, Op::Input(_)) {
             self.inputs.push(id);
         }
+        self.exact_in.push(self.exactness(&node.op));
         self.nodes.push(node);
         id
+    }
+
+    fn exactness(&self, op: &Op) -> ExactIn {
+        let Op::Affine(a) = op else { return ExactIn::Neither };
+        let magnitude = if self.makes_integers(op) { self.affine_magnitude(a) } else { f64::INFINITY };
+        if magnitude < 16_777_216.0 {
+            ExactIn::Single
+        } else if magnitude < 9_007_199_254_740_992.0 {
+            ExactIn::Double
+        } else {
+            ExactIn::Neither
+        }
+    }
+
+    /// In which arithmetic a node is exact.
+    pub(crate) fn exact_in(&self, id: NodeId) -> ExactIn {
+        self.exact_in[id.0]
     }
 
     /// Declares an output.
@@ -246,6 +276,9 @@ impl Net {
         if let Some(a) = node.arguments().iter().find(|a| a.0 >= self.nodes.len()) {
             return Some(format!("argument {} does not exist", a.0));
         }
+        if node.grid == Grid::Integer && !self.makes_integers(&node.op) {
+            return Some("it is said to be an integer and need not be one".into());
+        }
         let spread_fits = |len: usize, inner: usize| len == 1 || node.len().is_multiple_of(len * inner);
         let len_of = |id: NodeId| self.node(id).len();
         match &node.op {
@@ -282,6 +315,56 @@ impl Net {
         }
     }
 
+    /// Whether every value that an operation can make is an integer.
+    pub fn makes_integers(&self, op: &Op) -> bool {
+        let integral = |w: &[f64]| w.iter().all(|x| x.fract() == 0.0);
+        let integers = |id: &NodeId| self.node(*id).grid == Grid::Integer;
+        match op {
+            Op::Input(_) => true,
+            Op::Affine(a) => {
+                a.rounding == Rounding::Exact
+                    && integral(&a.bias.data)
+                    && a.terms.iter().all(|(id, map)| integers(id) && integral(map.weights()))
+            }
+            Op::Pointwise(p) => p.functions.data.iter().all(|f| f.keeps_integers(integers(&p.input))),
+            Op::Max(m) => integers(&m.input),
+            Op::Move(m) => {
+                let constant = |f: &From| !matches!(f, From::Constant(c) if c.fract() != 0.0);
+                m.sources.iter().all(integers) && m.from.iter().all(constant)
+            }
+        }
+    }
+
+    /// Bounds on every element of a value made by an operation, from the ranges of its arguments.
+    pub fn range_of(&self, op: &Op) -> (f64, f64) {
+        let everything = (f64::NEG_INFINITY, f64::INFINITY);
+        let hull = |a: (f64, f64), b: (f64, f64)| (a.0.min(b.0), a.1.max(b.1));
+        let nothing = (f64::INFINITY, f64::NEG_INFINITY);
+        match op {
+            Op::Input(_) => everything,
+            Op::Affine(a) if a.rounding == Rounding::Exact => {
+                let magnitude = self.affine_magnitude(a);
+                if magnitude.is_nan() { everything } else { (-magnitude, magnitude) }
+            }
+            Op::Affine(_) => everything,
+            Op::Pointwise(p) => {
+                let (lo, hi) = self.node(p.input).range;
+                let of = |f: &ScalarFn| {
+                    let all = f.range();
+                    let lo = if lo.is_finite() { f.value_down(lo) } else { all.0 };
+                    (lo, if hi.is_finite() { f.value_up(hi) } else { all.1 })
+                };
+                p.functions.data.iter().map(of).fold(nothing, hull)
+            }
+            Op::Max(m) => self.node(m.input).range,
+            Op::Move(m) => {
+                let constant = |f: &From| if let From::Constant(c) = f { Some((*c, *c)) } else { None };
+                let sources = m.sources.iter().map(|&s| self.node(s).range);
+                m.from.iter().filter_map(constant).chain(sources).fold(nothing, hull)
+            }
+        }
+    }
+
     /// A value not below |y| for every element y of an affine node, and not below any partial sum of its products in any
     /// order, from the ranges of its arguments.
     pub fn affine_magnitude(&self, affine: &Affine) -> f64 {
@@ -299,10 +382,6 @@ impl Net {
 
     /// Whether an affine node is a sum of products of integers that stay below `limit` in every partial sum.
     pub fn is_integer_below(&self, affine: &Affine, limit: f64) -> bool {
-        let integral = |w: &[f64]| w.iter().all(|x| x.fract() == 0.0);
-        affine.rounding == Rounding::Exact
-            && affine.terms.iter().all(|(id, m)| self.node(*id).grid == Grid::Integer && integral(m.weights()))
-            && integral(&affine.bias.data)
-            && self.affine_magnitude(affine) < limit
+        self.affine_magnitude(affine) < limit && self.makes_integers(&Op::Affine(affine.clone()))
     }
 }

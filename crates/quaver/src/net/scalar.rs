@@ -223,6 +223,17 @@ impl ScalarFn {
         }
     }
 
+    /// Whether every value is an integer, for integer arguments or for any.
+    pub fn keeps_integers(&self, integer_arguments: bool) -> bool {
+        match self {
+            ScalarFn::Step(s) => s.values.iter().all(|v| v.fract() == 0.0),
+            ScalarFn::Piecewise(p) => {
+                let slopes = p.left.fract() == 0.0 && p.right.fract() == 0.0;
+                integer_arguments && slopes && p.knots.iter().all(|k| k.0.fract() == 0.0 && k.1.fract() == 0.0)
+            }
+        }
+    }
+
     /// Whether the function is affine on [l, u], so that bounds on its argument lose nothing.
     pub fn is_affine_on(&self, l: f64, u: f64) -> bool {
         match self {

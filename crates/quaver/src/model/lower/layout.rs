@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Known, LowerError, Lowering};
 use crate::model::ir::{Node as ModelNode, Op, PadMode};
-use crate::net::{From, Grid, Move, Node, NodeId, Op as NetOp};
+use crate::net::{From, Grid, Move, NodeId, Op as NetOp};
 
 /// Where each element of a result comes from: (input position, element) or a constant.
 type Origins = Vec<Option<(usize, usize)>>;
@@ -101,28 +101,14 @@ impl Lowering<'_> {
 
     /// Adds an index map.
     pub(super) fn move_node(&mut self, name: &str, shape: &[usize], sources: Vec<NodeId>, from: Vec<From>) -> NodeId {
-        let used: Vec<NodeId> = sources.clone();
-        let constants: Vec<f64> =
-            from.iter().filter_map(|f| if let From::Constant(c) = f { Some(*c) } else { None }).collect();
-        let mut range = (f64::INFINITY, f64::NEG_INFINITY);
-        let (mut integer, mut grids) = (constants.iter().all(|c| c.fract() == 0.0), vec![]);
-        for c in &constants {
-            range = (range.0.min(*c), range.1.max(*c));
-        }
-        for id in used {
-            let source = self.net.node(id);
-            range = (range.0.min(source.range.0), range.1.max(source.range.1));
-            integer &= source.grid == Grid::Integer;
-            grids.push(source.grid);
-        }
-        let grid = if integer { Grid::Integer } else { self.profile.float_grid() };
         let quantization = match &sources[..] {
             // A per-tensor quantization survives any index map.
             [one] => self.net.node(*one).quantization.clone().filter(|q| q.scale.data.len() == 1),
             _ => None,
         };
         let op = NetOp::Move(Move { sources, from });
-        self.net.add(Node { name: name.into(), shape: shape.to_vec(), op, grid, range, quantization })
+        let grid = if self.net.makes_integers(&op) { Grid::Integer } else { self.profile.float_grid() };
+        self.add(name, shape, op, grid, quantization)
     }
 
     /// A value seen in another shape by numpy broadcasting.

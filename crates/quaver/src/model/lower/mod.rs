@@ -250,18 +250,10 @@ impl<'a> Lowering<'a> {
             Some(Known::Node(node)) => node,
             Some(Known::Constant(data)) => {
                 let value = self.model.value(id);
-                let integral = data.iter().all(|x| x.fract() == 0.0);
-                let fold = |f: fn(f64, f64) -> f64, s| data.iter().copied().fold(s, f);
-                let range = (fold(f64::min, f64::INFINITY), fold(f64::max, f64::NEG_INFINITY));
                 let from = data.iter().map(|&c| crate::net::From::Constant(c)).collect();
-                self.net.add(Node {
-                    name: value.name.clone(),
-                    shape: value.shape.clone(),
-                    op: crate::net::Op::Move(crate::net::Move { sources: vec![], from }),
-                    grid: if integral { Grid::Integer } else { self.profile.float_grid() },
-                    range,
-                    quantization: None,
-                })
+                let op = crate::net::Op::Move(crate::net::Move { sources: vec![], from });
+                let grid = if self.net.makes_integers(&op) { Grid::Integer } else { self.profile.float_grid() };
+                self.add(&value.name, &value.shape, op, grid, None)
             }
             None => unreachable!("nodes are in topological order"),
         }
@@ -284,6 +276,19 @@ impl<'a> Lowering<'a> {
         LowerError::new(self.model, node, format!("{} (profile {})", problem.into(), self.profile.id()), cure)
     }
 
+    /// Adds a node.
+    fn add(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        op: crate::net::Op,
+        grid: Grid,
+        quantization: Option<Quantization>,
+    ) -> NodeId {
+        let range = self.net.range_of(&op);
+        self.net.add(Node { name: name.into(), shape: shape.to_vec(), op, grid, range, quantization })
+    }
+
     /// Adds an affine node. A sum of integers that no order of float32 summation can round is exact.
     fn affine(
         &mut self,
@@ -294,17 +299,10 @@ impl<'a> Lowering<'a> {
         rounding: Rounding,
     ) -> NodeId {
         let exact = Affine { terms, bias, rounding: Rounding::Exact };
-        let integer = self.net.is_integer_below(&exact, 16_777_216.0);
-        let magnitude = self.net.affine_magnitude(&exact);
-        let rounding = if integer { Rounding::Exact } else { rounding };
-        let huge_integer = rounding == Rounding::Exact && self.net.is_integer_below(&exact, 9.0e15);
-        let (grid, range) = if integer || huge_integer {
-            (Grid::Integer, (-magnitude, magnitude))
-        } else {
-            (self.profile.float_grid(), (f64::NEG_INFINITY, f64::INFINITY))
-        };
+        let rounding = if self.net.is_integer_below(&exact, 16_777_216.0) { Rounding::Exact } else { rounding };
         let op = crate::net::Op::Affine(Affine { rounding, ..exact });
-        self.net.add(Node { name: name.into(), shape: shape.to_vec(), op, grid, range, quantization: None })
+        let grid = if self.net.makes_integers(&op) { Grid::Integer } else { self.profile.float_grid() };
+        self.add(name, shape, op, grid, None)
     }
 
     /// Adds a pointwise node on an integer or float grid.
@@ -316,27 +314,9 @@ impl<'a> Lowering<'a> {
         functions: Spread<ScalarFn>,
         quantization: Option<Quantization>,
     ) -> NodeId {
-        let source = self.net.node(input);
-        let (lo, hi) = source.range;
-        let step = functions.data.iter().all(|f| matches!(f, ScalarFn::Step(_)));
-        let integral = |f: &ScalarFn| match f {
-            ScalarFn::Step(s) => s.values().iter().all(|v| v.fract() == 0.0),
-            ScalarFn::Piecewise(p) => p.knots.iter().all(|k| k.1.fract() == 0.0) && p.left.fract() == 0.0,
-        };
-        let all_integral = functions.data.iter().all(integral);
-        let grid = if all_integral && (step || source.grid == Grid::Integer) { Grid::Integer } else { source.grid };
-        let grid = if step && !all_integral { self.profile.float_grid() } else { grid };
-        let at = |f: &ScalarFn, x: f64, up: bool| match (x.is_finite(), up) {
-            (true, true) => f.value_up(x),
-            (true, false) => f.value_down(x),
-            (false, true) => f.range().1,
-            (false, false) => f.range().0,
-        };
-        let range = functions.data.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |r, f| {
-            (r.0.min(at(f, lo, false)), r.1.max(at(f, hi, true)))
-        });
         let op = crate::net::Op::Pointwise(Pointwise { input, functions });
-        self.net.add(Node { name: name.into(), shape: shape.to_vec(), op, grid, range, quantization })
+        let grid = if self.net.makes_integers(&op) { Grid::Integer } else { self.profile.float_grid() };
+        self.add(name, shape, op, grid, quantization)
     }
 
     fn name_of(&self, node: &ModelNode) -> String {

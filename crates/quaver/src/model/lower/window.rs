@@ -3,7 +3,7 @@
 use super::layout::flat;
 use super::{Known, LowerError, Lowering};
 use crate::model::ir::{Node as ModelNode, Window};
-use crate::net::{Conv, From, Geometry, LinearMap, Max, Node, NodeId, Op as NetOp, Weights};
+use crate::net::{Conv, From, Geometry, LinearMap, Max, NodeId, Op as NetOp, Weights};
 
 /// A window operation on [N, C, spatial...] with N = 1 folded in, lifted to two spatial axes.
 #[derive(Clone, Copy, Debug)]
@@ -160,10 +160,10 @@ impl Lowering<'_> {
     fn max(&mut self, node: &ModelNode, starts: Vec<u32>, members: Vec<u32>) -> Result<Known, LowerError> {
         let input = self.argument(node, 0)?;
         let source = self.net.node(input);
-        let (grid, range) = (source.grid, source.range);
+        let grid = source.grid;
         let quantization = source.quantization.clone().filter(|q| q.scale.data.len() == 1);
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
         let op = NetOp::Max(Max { input, starts, members });
-        Ok(Known::Node(self.net.add(Node { name, shape, op, grid, range, quantization })))
+        Ok(Known::Node(self.add(&name, &shape, op, grid, quantization)))
     }
 }

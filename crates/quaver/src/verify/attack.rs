@@ -1,0 +1,313 @@
+//! Search for a violating input: projected gradient through the steps, then flips of single coordinates. Everything here is
+//! a hint; a candidate counts only once it has been executed on the model's own input.
+
+use std::time::Instant;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::Witness;
+use crate::bounds::{Prepared, interval};
+use crate::net::{Enclosure, Execution, From, Grid, NodeId, Op, execute_between};
+use crate::num::float32;
+use crate::property::Robustness;
+
+/// Points that are moved together.
+const POINTS: usize = 8;
+/// Gradient steps from each set of starts.
+const STEPS: usize = 24;
+/// Coordinate flips tried together.
+const FLIPS: usize = 32;
+/// Rounds of coordinate flips.
+const ROUNDS: usize = 40;
+
+pub(super) struct Attack<'a> {
+    pub prepared: &'a Prepared<'a>,
+    pub root: NodeId,
+    pub score: NodeId,
+    pub deadline: Instant,
+}
+
+/// The last value of the element-wise chain that everything goes through: for a quantized network, its quantized input.
+pub(super) fn root(prepared: &Prepared, score: NodeId) -> NodeId {
+    let net = prepared.net;
+    let mut id = net.inputs()[0];
+    loop {
+        let mut readers = net.ids().filter(|&n| net.node(n).arguments().contains(&id));
+        match (readers.next(), readers.next()) {
+            (Some(next), None) if prepared.is_box[next.0] && id != score => id = next,
+            _ => return id,
+        }
+    }
+}
+
+/// The space that is searched: a box of values of the root.
+struct Space {
+    lo: Vec<f64>,
+    hi: Vec<f64>,
+    integer: bool,
+}
+
+impl Space {
+    fn snap(&self, i: usize, x: f64) -> f64 {
+        let x = if self.integer { x.round() } else { x as f32 as f64 };
+        x.clamp(self.lo[i], self.hi[i])
+    }
+}
+
+impl Attack<'_> {
+    /// A confirmed witness, if one is found before the deadline. `rivals` are the classes that were not proved beaten.
+    pub fn run(
+        &self,
+        claim: &Robustness,
+        rivals: &[usize],
+        seed: u64,
+        confirm: &dyn Fn(&[f64]) -> Option<Witness>,
+    ) -> Option<Witness> {
+        let net = self.prepared.net;
+        let bounds = &interval(net, &claim.region)[self.root.0];
+        let integer = net.node(self.root).grid == Grid::Integer;
+        let space = Space { lo: bounds.lo.clone(), hi: bounds.hi.clone(), integer };
+        let mut rng = StdRng::seed_from_u64(seed);
+        let check = |x: &[f64]| confirm(&self.to_input(claim, x));
+        let mut best: Option<(f64, Vec<f64>, usize)> = None;
+        for &rival in rivals {
+            let (margin, x) = self.descend(claim.label, rival, &space, &mut rng);
+            if margin <= 0.0
+                && let Some(witness) = check(&x)
+            {
+                return Some(witness);
+            }
+            if best.as_ref().is_none_or(|b| margin < b.0) {
+                best = Some((margin, x, rival));
+            }
+            if Instant::now() >= self.deadline {
+                break;
+            }
+        }
+        let (_, x, rival) = best?;
+        self.flip(claim.label, rival, &space, x, &check)
+    }
+
+    /// Margins label - rival of a batch of root values, and the execution.
+    fn margins(&self, points: &[f64], label: usize, rival: usize) -> (Vec<f64>, Execution) {
+        let n = self.prepared.net.node(self.root).len();
+        let rows = points.len() / n;
+        let given = vec![(self.root, Enclosure::exact(points.to_vec()))];
+        let run = execute_between(self.prepared.net, given, self.score, rows);
+        let scores = &run.value(self.score).center;
+        let classes = scores.len() / rows;
+        let margins = (0..rows).map(|r| scores[r * classes + label] - scores[r * classes + rival]).collect();
+        (margins, run)
+    }
+
+    /// Projected gradient descent on the margin from several starts; the best point seen.
+    fn descend(&self, label: usize, rival: usize, space: &Space, rng: &mut StdRng) -> (f64, Vec<f64>) {
+        let n = space.lo.len();
+        let mut points = Vec::with_capacity(POINTS * n);
+        for p in 0..POINTS {
+            points.extend((0..n).map(|i| {
+                let t = if p == 0 { 0.5 } else { rng.random::<f64>() };
+                space.snap(i, space.lo[i] + t * (space.hi[i] - space.lo[i]))
+            }));
+        }
+        let mut best = (f64::INFINITY, vec![]);
+        for step in 0..STEPS {
+            let (margins, run) = self.margins(&points, label, rival);
+            for (r, &m) in margins.iter().enumerate() {
+                if m < best.0 {
+                    best = (m, points[r * n..(r + 1) * n].to_vec());
+                }
+            }
+            if best.0 <= 0.0 || Instant::now() >= self.deadline {
+                break;
+            }
+            let gradient = self.gradient(&run, label, rival);
+            // From the whole box at once down to its eighth: steps in sign direction.
+            let reach = 0.5f64.powi((step / 6) as i32);
+            for (k, (x, g)) in points.iter_mut().zip(&gradient).enumerate() {
+                let i = k % n;
+                let width = space.hi[i] - space.lo[i];
+                let least = if space.integer && width > 0.0 { 1.0 } else { 0.0 };
+                if *g != 0.0 {
+                    *x = space.snap(i, *x - g.signum() * (reach * width).max(least));
+                }
+            }
+        }
+        best
+    }
+
+    /// Flips single coordinates to an end of their range, in the order of what the gradient promises, keeping what helps.
+    fn flip(
+        &self,
+        label: usize,
+        rival: usize,
+        space: &Space,
+        mut x: Vec<f64>,
+        check: &dyn Fn(&[f64]) -> Option<Witness>,
+    ) -> Option<Witness> {
+        let n = x.len();
+        for _ in 0..ROUNDS {
+            let (margin, run) = self.margins(&x, label, rival);
+            let gradient = self.gradient(&run, label, rival);
+            let mut moves: Vec<(f64, usize, f64)> = (0..n)
+                .flat_map(|i| [space.lo[i], space.hi[i]].map(|to| (gradient[i] * (to - x[i]), i, to)))
+                .filter(|m| x[m.1] != m.2)
+                .collect();
+            moves.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let mut improved = false;
+            for chunk in moves.chunks(FLIPS).take(4) {
+                let mut points = x.repeat(chunk.len());
+                chunk.iter().enumerate().for_each(|(r, m)| points[r * n + m.1] = m.2);
+                let (margins, _) = self.margins(&points, label, rival);
+                let best = (0..chunk.len()).min_by(|&a, &b| margins[a].total_cmp(&margins[b]))?;
+                if margins[best] < margin[0] {
+                    x[chunk[best].1] = chunk[best].2;
+                    if margins[best] <= 0.0
+                        && let Some(witness) = check(&x)
+                    {
+                        return Some(witness);
+                    }
+                    improved = true;
+                    break;
+                }
+            }
+            if !improved || Instant::now() >= self.deadline {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Gradient of score[label] - score[rival] at the root for every row, steps passed straight through.
+    fn gradient(&self, run: &Execution, label: usize, rival: usize) -> Vec<f64> {
+        let net = self.prepared.net;
+        let rows = run.rows;
+        let classes = net.node(self.score).len();
+        let mut gradients: Vec<Option<Vec<f64>>> = vec![None; self.score.0 + 1];
+        let mut start = vec![0.0; rows * classes];
+        for r in 0..rows {
+            start[r * classes + label] = 1.0;
+            start[r * classes + rival] = -1.0;
+        }
+        gradients[self.score.0] = Some(start);
+        for id in (self.root.0 + 1..=self.score.0).rev().map(NodeId) {
+            let Some(g) = gradients[id.0].take() else { continue };
+            for (to, back) in self.pull_back(run, id, &g) {
+                match &mut gradients[to.0] {
+                    Some(sum) => sum.iter_mut().zip(&back).for_each(|(s, b)| *s += b),
+                    slot @ None => *slot = Some(back),
+                }
+            }
+        }
+        gradients[self.root.0].take().unwrap_or_else(|| vec![0.0; rows * net.node(self.root).len()])
+    }
+
+    fn pull_back(&self, run: &Execution, id: NodeId, g: &[f64]) -> Vec<(NodeId, Vec<f64>)> {
+        let (net, rows) = (self.prepared.net, run.rows);
+        let n = net.node(id).len();
+        match &net.node(id).op {
+            Op::Input(_) => vec![],
+            Op::Affine(a) => a
+                .terms
+                .iter()
+                .map(|(to, map)| {
+                    let mut back = vec![0.0; rows * map.inputs()];
+                    map.adjoint(g, rows, &mut back);
+                    (*to, back)
+                })
+                .collect(),
+            Op::Pointwise(p) => {
+                let x = &run.value(p.input).center;
+                let slope = |k: usize| p.functions.at(k % n).slope_hint(x[k]);
+                vec![(p.input, g.iter().enumerate().map(|(k, g)| g * slope(k)).collect())]
+            }
+            Op::Max(m) => {
+                let (x, inputs) = (&run.value(m.input).center, net.node(m.input).len());
+                let mut back = vec![0.0; rows * inputs];
+                for (k, g) in g.iter().enumerate() {
+                    let (r, o) = (k / n, k % n);
+                    let at = |j: &&u32| x[r * inputs + **j as usize];
+                    if let Some(&j) = m.window(o).iter().max_by(|a, b| at(a).total_cmp(&at(b))) {
+                        back[r * inputs + j as usize] += g;
+                    }
+                }
+                vec![(m.input, back)]
+            }
+            Op::Move(m) => {
+                let lens: Vec<usize> = m.sources.iter().map(|&s| net.node(s).len()).collect();
+                let mut back: Vec<Vec<f64>> = lens.iter().map(|len| vec![0.0; rows * len]).collect();
+                for (k, g) in g.iter().enumerate() {
+                    if let From::Element { source, index } = m.from[k % n] {
+                        let s = source as usize;
+                        back[s][(k / n) * lens[s] + index as usize] += g;
+                    }
+                }
+                m.sources.iter().copied().zip(back).collect()
+            }
+        }
+    }
+
+    /// An input of the region whose image at the root is (as near as can be) the given value, by bisection on the input's grid:
+    /// each element of the root is a monotone function of one element of the input.
+    fn to_input(&self, claim: &Robustness, target: &[f64]) -> Vec<f64> {
+        let net = self.prepared.net;
+        let input = net.inputs()[0];
+        if input == self.root {
+            return target.to_vec();
+        }
+        let origin = self.origins(input);
+        let mut read = vec![false; net.node(input).len()];
+        origin.iter().flatten().for_each(|&i| read[i] = true);
+        let integer = net.node(input).grid == Grid::Integer;
+        let to_key = |x: f64| if integer { x as i64 } else { float32::key(x as f32) };
+        let from_key = |k: i64| if integer { k as f64 } else { f64::from(float32::from_key(k)) };
+        let image = |x: Vec<f64>| {
+            let given = vec![(input, Enclosure::exact(x))];
+            execute_between(net, given, self.root, 1).value(self.root).center.clone()
+        };
+        let (low, high) = (image(claim.region.lo.clone()), image(claim.region.hi.clone()));
+        let mut lo: Vec<i64> = claim.region.lo.iter().map(|&x| to_key(x)).collect();
+        let mut hi: Vec<i64> = claim.region.hi.iter().map(|&x| to_key(x)).collect();
+        // Elements that no element of the root reads stay where they are.
+        (0..lo.len()).filter(|&i| !read[i]).for_each(|i| hi[i] = lo[i]);
+        while lo.iter().zip(&hi).any(|(l, h)| l < h) {
+            let middle: Vec<i64> = lo.iter().zip(&hi).map(|(l, h)| l + (h - l).div_euclid(2)).collect();
+            let values = image(middle.iter().map(|&k| from_key(k)).collect());
+            for (o, &i) in origin.iter().enumerate() {
+                let Some(i) = i.filter(|&i| lo[i] < hi[i]) else { continue };
+                // Smallest input whose image reaches the target (or, where the chain decreases, falls to it).
+                let rising = high[o] >= low[o];
+                let reached = if rising { values[o] >= target[o] } else { values[o] <= target[o] };
+                if reached {
+                    hi[i] = middle[i];
+                } else {
+                    lo[i] = middle[i] + 1;
+                }
+            }
+        }
+        hi.iter().map(|&k| from_key(k)).collect()
+    }
+
+    /// For each element of the root, the element of the input that it is a function of.
+    fn origins(&self, input: NodeId) -> Vec<Option<usize>> {
+        let net = self.prepared.net;
+        let mut origin: Vec<Vec<Option<usize>>> = vec![vec![]; self.root.0 + 1];
+        origin[input.0] = (0..net.node(input).len()).map(Some).collect();
+        for id in (0..=self.root.0).map(NodeId).filter(|&id| id != input && self.prepared.is_box[id.0]) {
+            let Some(&argument) = net.node(id).arguments().first() else { continue };
+            origin[id.0] = match &net.node(id).op {
+                Op::Move(m) => m
+                    .from
+                    .iter()
+                    .map(|f| match f {
+                        From::Element { index, .. } => origin[argument.0].get(*index as usize).copied().flatten(),
+                        From::Constant(_) => None,
+                    })
+                    .collect(),
+                _ => origin[argument.0].clone(),
+            };
+        }
+        origin[self.root.0].clone()
+    }
+}
