@@ -46,6 +46,17 @@ def optimised_has_float_kernel(data):
     return any(n.op_type in FLOAT_KERNELS for n in m.graph.node)
 
 
+def without_final_softmax(model):
+    """The model's bytes with the graph ending at the logits, which is where Quaver ends it."""
+    g = model.graph
+    for out in g.output:
+        node = next((n for n in g.node if n.op_type in ("Softmax", "LogSoftmax") and n.output[0] == out.name), None)
+        if node is not None:
+            out.name = node.input[0]
+            g.node.remove(node)
+    return model.SerializeToString()
+
+
 def random_rows(model, sess, per_kind, rng):
     """{kind: rows} for the model's input type."""
     _, rest, dtype, _, _ = oc.input_spec(sess)
@@ -118,6 +129,7 @@ def main():
         try:
             data = oc.read_model_bytes(path)
             model = onnx.load_from_string(data)
+            data = without_final_softmax(model)
             sess = oc.session(data)
             init = {t.name for t in model.graph.initializer}
             if len([i for i in model.graph.input if i.name not in init]) != 1:

@@ -1,11 +1,17 @@
-//! Text for people: numbers, shapes and aligned tables.
+//! What people read: numbers, shapes, classes and aligned tables.
 
 use std::io::Write;
 
 /// A number with at most five significant digits.
 pub fn number(x: f64) -> String {
     if !x.is_finite() {
-        return if x.is_nan() { "nan".into() } else if x > 0.0 { "inf".into() } else { "-inf".into() };
+        return if x.is_nan() {
+            "nan".into()
+        } else if x > 0.0 {
+            "inf".into()
+        } else {
+            "-inf".into()
+        };
     }
     if x == 0.0 {
         return "0".into();
@@ -59,6 +65,11 @@ pub fn first_few(items: impl ExactSizeIterator<Item = String>, few: usize) -> St
 /// `1 row`, `2 rows`.
 pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{} {what}s", grouped(n)) }
+}
+
+/// Position of the first largest element.
+pub fn argmax(values: &[f64]) -> usize {
+    values.iter().enumerate().fold(0, |best, (i, x)| if *x > values[best] { i } else { best })
 }
 
 /// A table with aligned columns.
@@ -122,6 +133,11 @@ mod tests {
         assert_eq!(percent(1, 100_000), "0.1 %");
         assert_eq!(percent(99_999, 100_000), "99.9 %");
         assert_eq!(percent(0, 0), "-");
+    }
+
+    #[test]
+    fn the_first_of_equals_wins() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use quaver::model::lower::Lowered;
-use quaver::net::Node;
+use quaver::net::{Net, Node};
 
 use crate::format;
 use crate::npy::Array;
@@ -24,7 +24,8 @@ impl Inputs {
         let net = &lowered.net;
         let names: Vec<&str> = net.inputs().iter().map(|&id| net.node(id).name.as_str()).collect();
         if paths.len() != names.len() {
-            let problem = format!("the model has {} and {} were given", format::count(names.len(), "input"), paths.len());
+            let problem =
+                format!("the model has {} and {} were given", format::count(names.len(), "input"), paths.len());
             return Err(fail(problem, format!("repeat --inputs for each of: {}", names.join(", "))));
         }
         let mut inputs = Inputs { rows: 0, arrays: vec![] };
@@ -47,6 +48,12 @@ impl Inputs {
     pub fn batch(&self, first: usize, last: usize) -> Vec<Vec<f64>> {
         self.arrays.iter().map(|(array, n)| (first * n..last * n).map(|i| array.at(i)).collect()).collect()
     }
+}
+
+/// Rows that one thread should execute at once: few enough that all values with their radii stay below 256 MiB.
+pub fn rows_at_once(nets: &[&Net]) -> usize {
+    let elements: usize = nets.iter().flat_map(|net| net.nodes()).map(Node::len).sum();
+    ((1 << 24) / elements.max(1)).clamp(1, 256)
 }
 
 /// The shape without a leading batch of 1.
@@ -98,10 +105,14 @@ fn check_type(array: &Array, node: &Node, wanted: quaver::model::ir::DType) -> R
         }
         if float && f64::from(x as f32) != x {
             let problem = format!("{} is {x:?}, which is not a float32 (the file is float64)", array.element(i));
-            return Err(fail(problem, "save x.astype(numpy.float32), which rounds each value to what the model is given"));
+            return Err(fail(
+                problem,
+                "save x.astype(numpy.float32), which rounds each value to what the model is given",
+            ));
         }
         if x < lo || x > hi {
-            let problem = format!("{} is {x}, outside the range [{lo}, {hi}] of input `{}`", array.element(i), node.name);
+            let problem =
+                format!("{} is {x}, outside the range [{lo}, {hi}] of input `{}`", array.element(i), node.name);
             return Err(fail(problem, "clip the values to the range"));
         }
     }

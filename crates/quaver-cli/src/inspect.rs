@@ -277,7 +277,9 @@ fn write_lowered(lowered: &LoweredReport, out: &mut dyn std::io::Write) -> std::
     for v in &lowered.values {
         let range = v.range.map_or("-".into(), format::range);
         let scale = v.scale.map_or(String::new(), |s| scale_text(s, v.channels));
-        let zero = v.zero_point.map_or(String::new(), |(lo, hi)| if lo == hi { lo.to_string() } else { format!("{lo} to {hi}") });
+        let zero = v
+            .zero_point
+            .map_or(String::new(), |(lo, hi)| if lo == hi { lo.to_string() } else { format!("{lo} to {hi}") });
         table.row([v.name.clone(), v.made_by.into(), format::shape(&v.shape), v.numbers.into(), range, scale, zero]);
     }
     table.write(out)?;
@@ -285,7 +287,8 @@ fn write_lowered(lowered: &LoweredReport, out: &mut dyn std::io::Write) -> std::
         return Ok(());
     }
     writeln!(out, "\ninteger layers, over all inputs")?;
-    let headings = ["layer", ">accumulator from", ">to", ">bits of 32", "int32 does not wrap", "no 16-bit pair saturation"];
+    let headings =
+        ["layer", ">accumulator from", ">to", ">bits of 32", "int32 does not wrap", "no 16-bit pair saturation"];
     let mut table = Table::new(&headings);
     for l in &lowered.integer_layers {
         let (lo, hi) = l.accumulator;

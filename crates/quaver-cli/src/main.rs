@@ -7,6 +7,7 @@ mod inputs;
 mod inspect;
 mod load;
 mod npy;
+mod progress;
 mod robustness;
 mod run;
 mod session;
@@ -20,7 +21,9 @@ use session::{Files, Session};
 /// Quantized neural networks, exactly as they run: inspect, execute, compare and verify.
 #[derive(Parser)]
 #[command(name = "quaver", version, arg_required_else_help = true, max_term_width = 120)]
-#[command(after_help = "Exit code: 0 when the command ran (a verdict is data, whatever it says), 2 for a bad input or usage.")]
+#[command(
+    after_help = "Exit code: 0 when the command ran (a verdict is data, whatever it says), 2 for a bad input or usage."
+)]
 pub struct Cli {
     /// Print one JSON object a line instead of text
     #[arg(long, global = true)]

@@ -52,7 +52,10 @@ impl Array {
             (None, [only]) => only.clone(),
             (None, _) => {
                 let problem = format!("{archive}: holds {} arrays ({})", names.len(), names.join(", "));
-                return Err(fail(problem, format!("name one of them, as in {archive}:{}", names.first().map_or("x", |n| n))));
+                return Err(fail(
+                    problem,
+                    format!("name one of them, as in {archive}:{}", names.first().map_or("x", |n| n)),
+                ));
             }
         };
         let place = format!("{archive}:{name}");
@@ -154,13 +157,17 @@ fn archive_and_name(path: &str) -> Option<(&str, Option<&str>)> {
 }
 
 fn unreadable(place: &str, error: &std::io::Error) -> anyhow::Error {
-    let what = if error.kind() == ErrorKind::UnexpectedEof { "the file is cut short".into() } else { error.to_string() };
+    let what =
+        if error.kind() == ErrorKind::UnexpectedEof { "the file is cut short".into() } else { error.to_string() };
     fail(format!("{place}: cannot read the array: {what}"), "save it again with numpy.save or numpy.savez")
 }
 
 fn wrong_type(place: &str, found: &str) -> anyhow::Error {
     let problem = format!("{place}: elements of type {found} are not supported");
-    fail(problem, "save float32, float64, bool, int8 to int64, uint8 or uint16, as in numpy.save(file, x.astype(numpy.float32))")
+    fail(
+        problem,
+        "save float32, float64, bool, int8 to int64, uint8 or uint16, as in numpy.save(file, x.astype(numpy.float32))",
+    )
 }
 
 /// The shape, if its elements can be counted.

@@ -1,8 +1,485 @@
-//! Placeholder.
+//! `quaver robustness`: whether the class of each input can change within a radius.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
-use crate::session::Session;
-/// X.
+use clap::ValueEnum;
+use indicatif::ProgressBar;
+use quaver::model::lower::Lowered;
+use quaver::net::execute;
+use quaver::num::Ratio;
+use quaver::property::{self, Robustness};
+use quaver::verify::{Options, Verdict, Verifier};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::format::{self, number};
+use crate::inputs::{Inputs, row_shape, rows_at_once};
+use crate::npy::{Array, Writer};
+use crate::session::{Session, fail};
+use crate::{load, progress};
+
+/// Elements of a witness in text output.
+const SHOWN: usize = 6;
+
+/// Decide for each input whether the class can change within a radius.
+///
+/// A line for each input says `holds` (proved for every input within the radius), `violated` (an executed input with another class is
+/// given) or `undecided`. The radius is measured in the input's real units: |x' - x| <= R in every element. Margins are in the units of
+/// the value that decides the class: integer steps of a quantized network's logits.
 #[derive(clap::Args)]
-pub struct Args {}
-/// X.
-pub fn run(_: &Args, _: &mut Session<'_>) -> Result<()> { Ok(()) }
+pub struct Args {
+    /// The model (.onnx, or gzipped), with one input and one output
+    model: PathBuf,
+    /// Inputs in the model's own type, [N, shape] or [N, elements]: FILE.npy, FILE.npz or FILE.npz:ARRAY
+    #[arg(long, value_name = "X.npy")]
+    inputs: PathBuf,
+    /// Classes of the inputs, integers [N] [default: the class that the model gives the input]
+    #[arg(long, value_name = "Y.npy")]
+    labels: Option<PathBuf>,
+    /// Radius, such as 4/255 or 0.03; several are separated by commas
+    #[arg(long, value_name = "R", required = true, value_delimiter = ',', allow_hyphen_values = true)]
+    radius: Vec<Radius>,
+    /// Rows to look at, such as 0..100 or 3,7,20..30 [default: all]
+    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
+    indices: Vec<Rows>,
+    /// Seconds for each input
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds, allow_hyphen_values = true)]
+    timeout: Duration,
+    /// Smallest and largest value of an input element, such as 0,1
+    #[arg(long, value_name = "LO,HI", value_parser = clip, allow_hyphen_values = true)]
+    clip: Option<(Ratio, Ratio)>,
+    /// Whether a class must be strictly larger than every other, or wins as the first of equals
+    #[arg(long, value_enum, default_value_t = Ties::Strict)]
+    ties: Ties,
+    #[arg(long, value_name = "P", value_parser = load::profile_name, help = load::PROFILE_HELP)]
+    profile: Option<String>,
+    /// Leave out inputs that the model does not give their label
+    #[arg(long, requires = "labels")]
+    correct_only: bool,
+    /// Seed of the attack
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Write all witnesses, [violated, shape], in the input's own type
+    #[arg(long, value_name = "FILE.npy")]
+    witnesses: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Ties {
+    Strict,
+    First,
+}
+
+/// A radius and how it was written.
+#[derive(Clone)]
+struct Radius {
+    text: String,
+    value: Ratio,
+}
+
+impl FromStr for Radius {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let value: Ratio = text.parse().map_err(|e: quaver::num::ParseRatioError| e.to_string())?;
+        if value.is_negative() {
+            return Err(format!("`{text}` is negative: write a radius from 0 up"));
+        }
+        Ok(Radius { text: text.trim().into(), value })
+    }
+}
+
+/// Some rows in a row.
+#[derive(Clone)]
+struct Rows(Range<usize>);
+
+impl FromStr for Rows {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = |_| format!("`{text}` is not a row or a range of rows: write 7 or 0..100");
+        let (first, end) = match text.split_once("..") {
+            Some((first, end)) => (first.parse().map_err(bad)?, end.parse().map_err(bad)?),
+            None => text.parse().map(|i: usize| (i, i.saturating_add(1))).map_err(bad)?,
+        };
+        if first < end {
+            Ok(Rows(first..end))
+        } else {
+            Err(format!("`{text}` is empty: the end must be above the start"))
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let value: Ratio = text.parse().map_err(|e: quaver::num::ParseRatioError| e.to_string())?;
+    Duration::try_from_secs_f64(value.approx()).map_err(|_| format!("`{text}` is not a time: write seconds from 0 up"))
+}
+
+fn clip(text: &str) -> Result<(Ratio, Ratio), String> {
+    let parts = text.split_once(',').ok_or_else(|| format!("`{text}` is not two numbers: write for example 0,1"))?;
+    let number = |t: &str| t.parse::<Ratio>().map_err(|e| e.to_string());
+    let (lo, hi) = (number(parts.0)?, number(parts.1)?);
+    if hi.minus(&lo).is_negative() {
+        return Err(format!("`{text}` is empty: the first number must not be above the second"));
+    }
+    Ok((lo, hi))
+}
+
+/// One question.
+struct Case {
+    row: usize,
+    radius: usize,
+    label: usize,
+    /// The class of the input itself.
+    class: usize,
+}
+
+/// One answer.
+struct Outcome {
+    center: Vec<f64>,
+    verdict: Verdict,
+    seconds: f64,
+}
+
+/// One answer in JSON; numbers that are not finite become null.
+#[derive(Serialize)]
+struct Line<'a> {
+    index: usize,
+    radius: f64,
+    label: usize,
+    class: usize,
+    verdict: &'static str,
+    seconds: f64,
+    bound: Option<f64>,
+    method: Option<&'static str>,
+    why: Option<&'static str>,
+    witness: Option<&'a [f64]>,
+    witness_class: Option<usize>,
+    witness_outputs: Option<&'a [f64]>,
+}
+
+#[derive(Default, Serialize)]
+struct Counts {
+    holds: usize,
+    violated: usize,
+    undecided: usize,
+}
+
+/// Everything that the answers are made from.
+struct Job<'a> {
+    args: &'a Args,
+    lowered: &'a Lowered,
+    verifier: Verifier<'a>,
+    inputs: Inputs,
+    cases: Vec<Case>,
+    skipped: usize,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
+    let lowered = load::lowered(session.files, &args.model, args.profile.as_deref())?;
+    let job = Job::new(args, &lowered, session)?;
+    if let Some(path) = &args.witnesses {
+        // Found out now, not after hours.
+        write_witnesses(path, job.lowered, &[])?;
+    }
+    let start = Instant::now();
+    if !session.json {
+        job.announce(session)?;
+    }
+    let mut counts: Vec<Counts> = args.radius.iter().map(|_| Counts::default()).collect();
+    let mut witnesses = vec![];
+    let bar = progress::bar(job.cases.len());
+    in_order(
+        job.cases.len(),
+        |i| job.decide(&job.cases[i]),
+        |i, outcome| {
+            let (case, outcome) = (&job.cases[i], outcome?);
+            let count = &mut counts[case.radius];
+            match &outcome.verdict {
+                Verdict::Holds(_) => count.holds += 1,
+                Verdict::Violated(w) => (count.violated += 1, witnesses.push(w.input().to_vec())).0,
+                Verdict::Undecided { .. } => count.undecided += 1,
+            }
+            job.show(case, &outcome, &bar, session)
+        },
+    )?;
+    bar.finish_and_clear();
+    if let Some(path) = &args.witnesses {
+        write_witnesses(path, job.lowered, &witnesses)?;
+    }
+    job.conclude(&counts, start.elapsed().as_secs_f64(), session)
+}
+
+impl<'a> Job<'a> {
+    fn new(args: &'a Args, lowered: &'a Lowered, session: &Session<'_>) -> Result<Job<'a>> {
+        let verifier = Verifier::new(lowered).map_err(|e| {
+            fail(format!("{}: {e}", args.model.display()), "give a model that ends in one score for each class")
+        })?;
+        let inputs = Inputs::read(session.files, std::slice::from_ref(&args.inputs), lowered)?;
+        let rows = rows(args, &inputs)?;
+        let classes = classes(lowered, &inputs, &rows);
+        let labels = match &args.labels {
+            Some(path) => labels(&Array::read(session.files, path)?, &inputs, lowered)?,
+            None => vec![],
+        };
+        let label = |k: usize| labels.get(rows[k]).copied().unwrap_or(classes[k]);
+        let kept: Vec<usize> = (0..rows.len()).filter(|&k| !args.correct_only || label(k) == classes[k]).collect();
+        let case = |radius, k: usize| Case { row: rows[k], radius, label: label(k), class: classes[k] };
+        let cases = (0..args.radius.len()).flat_map(|r| kept.iter().map(move |&k| case(r, k))).collect();
+        Ok(Job { args, skipped: rows.len() - kept.len(), lowered, verifier, inputs, cases })
+    }
+
+    fn announce(&self, session: &mut Session<'_>) -> Result<()> {
+        let rows = format::count(self.cases.len() / self.args.radius.len().max(1), "input");
+        session.say(format!("{} under profile {}, {rows}", self.args.model.display(), self.lowered.profile))?;
+        for assumption in &self.lowered.assumptions {
+            session.say(format!("assumes {assumption}"))?;
+        }
+        if self.args.labels.is_none() {
+            session.say("no --labels: the claim is that the model's own class at the input does not change")?;
+        }
+        self.lowered.notes.iter().try_for_each(|note| session.say(format!("note: {note}")))
+    }
+
+    fn decide(&self, case: &Case) -> Result<Outcome> {
+        let start = Instant::now();
+        let center = self.inputs.batch(case.row, case.row + 1).swap_remove(0);
+        let radius = &self.args.radius[case.radius].value;
+        let region = property::ball(self.lowered, &center, radius, self.args.clip.as_ref()).map_err(|e| {
+            fail(format!("row {}: {e}", case.row), "change --clip, or leave the row out with --indices")
+        })?;
+        let ties = match self.args.ties {
+            Ties::Strict => property::Ties::Strict,
+            Ties::First => property::Ties::First,
+        };
+        let options = Options { timeout: self.args.timeout, seed: self.args.seed };
+        let claim = Robustness { region, label: case.label, ties };
+        let verdict = self.verifier.robustness(&claim, &options).map_err(|e| {
+            fail(format!("{}: row {}: {e}", self.args.model.display(), case.row), "see `quaver inspect`")
+        })?;
+        Ok(Outcome { center, verdict, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    fn show(&self, case: &Case, outcome: &Outcome, bar: &ProgressBar, session: &mut Session<'_>) -> Result<()> {
+        bar.inc(1);
+        bar.suspend(|| match session.json {
+            true => session.line(&self.json(case, outcome)),
+            false => session.say(self.text(case, outcome)),
+        })
+    }
+
+    fn json<'o>(&self, case: &Case, outcome: &'o Outcome) -> Line<'o> {
+        let line = Line {
+            index: case.row,
+            radius: self.args.radius[case.radius].value.approx(),
+            label: case.label,
+            class: case.class,
+            verdict: "undecided",
+            seconds: outcome.seconds,
+            bound: None,
+            method: None,
+            why: None,
+            witness: None,
+            witness_class: None,
+            witness_outputs: None,
+        };
+        // Adding zero turns -0 into 0.
+        match &outcome.verdict {
+            Verdict::Holds(proof) => {
+                Line { verdict: "holds", bound: Some(proof.margin() + 0.0), method: Some(proof.method()), ..line }
+            }
+            Verdict::Violated(w) => {
+                let witness_class = Some(w.class());
+                Line {
+                    verdict: "violated",
+                    witness: Some(w.input()),
+                    witness_class,
+                    witness_outputs: Some(w.outputs()),
+                    ..line
+                }
+            }
+            Verdict::Undecided { bound, why } => Line { bound: Some(bound + 0.0), why: Some(why), ..line },
+        }
+    }
+
+    fn text(&self, case: &Case, outcome: &Outcome) -> String {
+        let radius = if self.args.radius.len() > 1 {
+            format!("  radius {}", self.args.radius[case.radius].text)
+        } else {
+            String::new()
+        };
+        let what = match &outcome.verdict {
+            Verdict::Holds(proof) => {
+                format!("holds      margin at least {} ({})", number(proof.margin()), proof.method())
+            }
+            Verdict::Violated(w) => {
+                let start = if case.class == case.label {
+                    String::new()
+                } else {
+                    format!(" (the input itself: {})", case.class)
+                };
+                format!("violated   class {}{start} at {}", w.class(), changes(&outcome.center, w.input()))
+            }
+            Verdict::Undecided { bound, why } => format!("undecided  margin at least {}; {why}", number(*bound)),
+        };
+        let width = (self.inputs.rows - 1).to_string().len();
+        format!("row {:<width$}{radius}  class {}  {:.3} s  {what}", case.row, case.label, outcome.seconds)
+    }
+
+    fn conclude(&self, counts: &[Counts], seconds: f64, session: &mut Session<'_>) -> Result<()> {
+        let sum = |of: fn(&Counts) -> usize| counts.iter().map(of).sum::<usize>();
+        let radii = || self.args.radius.iter().zip(counts);
+        if session.json {
+            let by_radius: Vec<Value> =
+                radii().map(|(r, c)| json!({"radius": r.value.approx(), "counts": c})).collect();
+            return session.line(&json!({"summary": {
+                "holds": sum(|c| c.holds), "violated": sum(|c| c.violated), "undecided": sum(|c| c.undecided), "seconds": seconds,
+                "skipped": self.skipped, "profile": self.lowered.profile, "assumptions": self.lowered.assumptions,
+                "labels": if self.args.labels.is_some() { "given" } else { "own class" }, "by_radius": by_radius,
+            }}));
+        }
+        for (radius, c) in radii() {
+            let verdicts = format!("{} hold, {} violated, {} undecided", c.holds, c.violated, c.undecided);
+            session.say(format!("radius {}: {verdicts}", radius.text))?;
+        }
+        if self.args.correct_only {
+            session.say(format!(
+                "{} left out: the model does not give them their label",
+                format::count(self.skipped, "input")
+            ))?;
+        }
+        session.say(format!("{seconds:.2} s"))
+    }
+}
+
+/// The rows that were asked for.
+fn rows(args: &Args, inputs: &Inputs) -> Result<Vec<usize>> {
+    if args.indices.is_empty() {
+        return Ok((0..inputs.rows).collect());
+    }
+    let last = args.indices.iter().map(|r| r.0.end).max().unwrap_or(0);
+    if last > inputs.rows {
+        let problem =
+            format!("--indices names row {}, and {} has {} rows", last - 1, args.inputs.display(), inputs.rows);
+        return Err(fail(problem, format!("rows are counted from 0: use rows up to {}", inputs.rows - 1)));
+    }
+    Ok(args.indices.iter().flat_map(|r| r.0.clone()).collect())
+}
+
+/// The class that the net's reference values give each row: the first largest.
+fn classes(lowered: &Lowered, inputs: &Inputs, rows: &[usize]) -> Vec<usize> {
+    let len = lowered.net.node(lowered.net.outputs()[0]).len();
+    let of = |rows: &[usize]| -> Vec<usize> {
+        let batch: Vec<f64> = rows.iter().flat_map(|&r| inputs.batch(r, r + 1).swap_remove(0)).collect();
+        execute(&lowered.net, &[batch], rows.len())[0].center.chunks(len).map(format::argmax).collect()
+    };
+    let chunk = rows_at_once(&[&lowered.net]) * rayon::current_num_threads();
+    rows.chunks(chunk).flat_map(of).collect()
+}
+
+/// The labels, checked.
+fn labels(array: &Array, inputs: &Inputs, lowered: &Lowered) -> Result<Vec<usize>> {
+    if array.len() != inputs.rows || array.shape.first() != Some(&inputs.rows) {
+        let problem = format!("{}: shape {} for {} inputs", array.place, format::shape(&array.shape), inputs.rows);
+        return Err(fail(problem, format!("give one label for each input, shape [{}]", inputs.rows)));
+    }
+    let classes = lowered.net.node(lowered.net.outputs()[0]).len();
+    let label = |i: usize| {
+        let Some(label) = array.integer(i) else {
+            let problem = format!("{}: labels are {}", array.place, array.type_name());
+            return Err(fail(problem, "save integers, as in y.astype(numpy.int64)"));
+        };
+        usize::try_from(label).ok().filter(|l| *l < classes).ok_or_else(|| {
+            let problem = format!("{} is {label}, and the model has {classes} classes", array.element(i));
+            fail(problem, format!("use labels from 0 to {}", classes - 1))
+        })
+    };
+    (0..array.len()).map(label).collect()
+}
+
+/// `[3] 0.25 -> 0.5, ...` for the elements that differ.
+fn changes(from: &[f64], to: &[f64]) -> String {
+    let changed: Vec<usize> = (0..from.len()).filter(|&i| from[i] != to[i]).collect();
+    if changed.is_empty() {
+        return "the input itself".into();
+    }
+    let one = |i: &usize| format!("[{i}] {} -> {}", number(from[*i]), number(to[*i]));
+    format::first_few(changed.iter().map(one), SHOWN)
+}
+
+fn write_witnesses(path: &std::path::Path, lowered: &Lowered, witnesses: &[Vec<f64>]) -> Result<()> {
+    let node = lowered.net.node(lowered.net.inputs()[0]);
+    let shape: Vec<usize> = [witnesses.len()].iter().chain(row_shape(node)).copied().collect();
+    let mut writer = Writer::create(path, &shape, lowered.input_types[0])?;
+    witnesses.iter().flatten().try_for_each(|x| writer.push(*x))?;
+    writer.finish()
+}
+
+/// Does the work on all threads, the first first, and shows the results in order. Stops at the first error.
+fn in_order<T: Send>(
+    count: usize,
+    work: impl Fn(usize) -> T + Sync,
+    mut show: impl FnMut(usize, T) -> Result<()>,
+) -> Result<()> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (send, receive) = mpsc::channel();
+    let (work, next, stop) = (&work, &next, &stop);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            rayon::broadcast(|_| {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    if i >= count || stop.load(Ordering::Relaxed) || send.send((i, work(i))).is_err() {
+                        break;
+                    }
+                }
+            })
+        });
+        let (mut early, mut due) = (BTreeMap::new(), 0);
+        for (i, result) in receive {
+            early.insert(i, result);
+            while let Some(result) = early.remove(&due) {
+                show(due, result).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                due += 1;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_shown_in_order() {
+        let mut seen = vec![];
+        let done = in_order(100, |i| i * i, |i, square| (seen.push((i, square)), Ok(())).1);
+        assert!(done.is_ok());
+        assert_eq!(seen, (0..100).map(|i| (i, i * i)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_first_error_ends_the_work() {
+        let done = in_order(100, |i| i, |i, _| if i == 7 { Err(fail("seven", "")) } else { Ok(()) });
+        assert!(done.is_err());
+    }
+
+    #[test]
+    fn arguments_are_parsed_or_refused() {
+        assert!("4/255".parse::<Radius>().is_ok() && "-1".parse::<Radius>().is_err() && "x".parse::<Radius>().is_err());
+        assert_eq!("3..7".parse::<Rows>().map(|r| r.0), Ok(3..7));
+        assert_eq!("3".parse::<Rows>().map(|r| r.0), Ok(3..4));
+        assert!("7..3".parse::<Rows>().is_err() && "a..b".parse::<Rows>().is_err());
+        assert!(seconds("1/2").is_ok_and(|d| d == Duration::from_millis(500)) && seconds("-1").is_err());
+        assert!(clip("-1,1").is_ok() && clip("1,0").is_err() && clip("0").is_err());
+    }
+}

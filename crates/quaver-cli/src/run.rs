@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::format::{self, number};
-use crate::inputs::{Inputs, row_shape};
+use crate::inputs::{Inputs, row_shape, rows_at_once};
 use crate::npy::Writer;
 use crate::session::{Session, fail};
 use crate::{load, npy};
@@ -20,8 +20,6 @@ use crate::{load, npy};
 const SHOWN_ROWS: usize = 10;
 /// Elements of a row in text output.
 const SHOWN_ELEMENTS: usize = 10;
-/// Rows that are executed together.
-const CHUNK: usize = 512;
 
 /// Execute a model on a batch, with proved enclosures of what the runtime may compute.
 ///
@@ -76,10 +74,12 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         return Err(fail(problem, "run without --softmax"));
     }
     let inputs = Inputs::read(session.files, &args.inputs, &lowered)?;
-    let mut files = (0..lowered.net.outputs().len()).map(|k| files(args, &lowered, k, inputs.rows)).collect::<Result<Vec<_>>>()?;
+    let mut files =
+        (0..lowered.net.outputs().len()).map(|k| files(args, &lowered, k, inputs.rows)).collect::<Result<Vec<_>>>()?;
     let mut summaries: Vec<Summary> = (0..files.len()).map(|k| summary(&lowered, k)).collect();
-    for first in (0..inputs.rows).step_by(CHUNK) {
-        let last = (first + CHUNK).min(inputs.rows);
+    let chunk = rows_at_once(&[&lowered.net]) * rayon::current_num_threads();
+    for first in (0..inputs.rows).step_by(chunk) {
+        let last = (first + chunk).min(inputs.rows);
         let mut results = execute(&lowered.net, &inputs.batch(first, last), last - first);
         for (k, result) in results.iter_mut().enumerate() {
             summaries[k].add(result);
@@ -95,7 +95,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     for f in files {
         f.finish()?;
     }
-    conclude(&lowered, inputs.rows, &summaries, session)
+    conclude(args, &lowered, inputs.rows, &summaries, session)
 }
 
 /// `Y.npy` for the first output, `Y.k.npy` for output k.
@@ -180,7 +180,12 @@ fn apply(softmax: &Softmax, values: &mut [f64]) {
 }
 
 /// In JSON every row, in text the first.
-fn show_rows(lowered: &Lowered, results: &[Enclosure], rows: std::ops::Range<usize>, session: &mut Session<'_>) -> Result<()> {
+fn show_rows(
+    lowered: &Lowered,
+    results: &[Enclosure],
+    rows: std::ops::Range<usize>,
+    session: &mut Session<'_>,
+) -> Result<()> {
     let nodes: Vec<_> = lowered.net.outputs().iter().map(|&id| lowered.net.node(id)).collect();
     for (r, row) in rows.enumerate() {
         if !session.json && row >= SHOWN_ROWS {
@@ -188,7 +193,8 @@ fn show_rows(lowered: &Lowered, results: &[Enclosure], rows: std::ops::Range<usi
         }
         let of = |k: usize| &results[k].center[r * nodes[k].len()..(r + 1) * nodes[k].len()];
         if session.json {
-            let outputs: serde_json::Map<_, _> = (0..nodes.len()).map(|k| (nodes[k].name.clone(), json!(of(k)))).collect();
+            let outputs: serde_json::Map<_, _> =
+                (0..nodes.len()).map(|k| (nodes[k].name.clone(), json!(of(k)))).collect();
             session.line(&json!({"row": row, "outputs": outputs}))?;
             continue;
         }
@@ -200,9 +206,19 @@ fn show_rows(lowered: &Lowered, results: &[Enclosure], rows: std::ops::Range<usi
     Ok(())
 }
 
-fn conclude(lowered: &Lowered, rows: usize, summaries: &[Summary], session: &mut Session<'_>) -> Result<()> {
+fn conclude(
+    args: &Args,
+    lowered: &Lowered,
+    rows: usize,
+    summaries: &[Summary],
+    session: &mut Session<'_>,
+) -> Result<()> {
     if session.json {
-        let summary = json!({"rows": rows, "profile": lowered.profile, "outputs": summaries, "notes": lowered.notes});
+        let (profile, assumptions) = (&lowered.profile, &lowered.assumptions);
+        let summary = json!({
+            "rows": rows, "profile": profile, "assumptions": assumptions, "outputs": summaries, "notes": lowered.notes,
+            "softmax_applied": args.softmax,
+        });
         return session.line(&json!({ "summary": summary }));
     }
     session.say(format!("{} under profile {}", format::count(rows, "row"), lowered.profile))?;
@@ -215,5 +231,8 @@ fn conclude(lowered: &Lowered, rows: usize, summaries: &[Summary], session: &mut
         };
         session.say(format!("output {} ({} {}): {determined}", s.name, s.dtype, format::shape(&s.shape)))?;
     }
-    lowered.notes.iter().try_for_each(|note| session.say(format!("note: {note}")))
+    if args.softmax {
+        session.say("Softmax was applied in float64; what a runtime gives differs in the last digits")?;
+    }
+    lowered.notes.iter().filter(|_| !args.softmax).try_for_each(|note| session.say(format!("note: {note}")))
 }

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{Affine, ExactIn, From, Grid, LinearMap, Move, Net, NodeId, Op, Pointwise, Rounding, Sign};
+use super::{Affine, ExactIn, From, Grid, LinearMap, Move, Net, NodeId, Op, Pointwise, Rounding, ScalarFn, Sign};
 use crate::num::round::{self, U32, add_up, gamma64, inflate, sub_down, sub_up};
 
 /// Values of one tensor for a batch of rows: `center` within `radius` (absent: exact).
@@ -203,14 +203,30 @@ fn moved<'a>(net: &Net, m: &Move, value: &impl Fn(NodeId) -> &'a Enclosure, rows
 }
 
 fn pointwise(p: &Pointwise, x: &Enclosure, len: usize) -> Enclosure {
-    let f = |i: usize| p.functions.at(i % len);
-    if x.radius.is_none() {
-        let bounds: Vec<(f64, f64)> =
-            x.center.iter().enumerate().map(|(i, &x)| (f(i).value_down(x), f(i).value_up(x))).collect();
-        return Enclosure::from_bounds(bounds.iter().map(|b| b.0).collect(), bounds.iter().copied());
+    let steps = p.functions.data.iter().all(|f| matches!(f, ScalarFn::Step(_)));
+    if x.radius.is_none() && steps {
+        return Enclosure::exact(apply_functions(p, &x.center, len));
     }
-    let center = x.center.iter().enumerate().map(|(i, &x)| f(i).value_down(x)).collect();
+    let f = |i: usize| p.functions.at(i % len);
+    let center = apply_functions(p, &x.center, len);
     Enclosure::from_bounds(center, (0..x.center.len()).map(|i| (f(i).value_down(x.lo(i)), f(i).value_up(x.hi(i)))))
+}
+
+/// The functions' values (rounded down where they are not exact), function by function.
+fn apply_functions(p: &Pointwise, x: &[f64], len: usize) -> Vec<f64> {
+    let (count, inner) = (p.functions.data.len(), p.functions.inner);
+    if count == 1 {
+        let f = &p.functions.data[0];
+        return x.iter().map(|&x| f.value_down(x)).collect();
+    }
+    let mut out = Vec::with_capacity(x.len());
+    for row in x.chunks(len) {
+        for (block, x) in row.chunks(inner).enumerate() {
+            let f = &p.functions.data[block % count];
+            out.extend(x.iter().map(|&x| f.value_down(x)));
+        }
+    }
+    out
 }
 
 fn affine<'a>(
@@ -225,13 +241,22 @@ fn affine<'a>(
     match exact_in {
         ExactIn::Single if exact_inputs => Enclosure::exact(centers_single(len, a, &terms, rows)),
         ExactIn::Double if exact_inputs => Enclosure::exact(centers(len, a, &terms, rows)),
+        _ if terms.iter().all(|(m, _)| matches!(m, LinearMap::Diagonal { .. })) => {
+            elementwise_enclosure(len, a, &terms, rows)
+        }
         _ => affine_enclosure(len, a, &terms, rows),
     }
 }
 
+/// The bias of each element, for every row.
+fn repeated_bias<T: Copy>(len: usize, a: &Affine, rows: usize, convert: impl Fn(f64) -> T) -> Vec<T> {
+    let row: Vec<T> = (0..len).map(|i| convert(*a.bias.at(i))).collect();
+    row.repeat(rows)
+}
+
 /// W c + b in float32. Claim: exact, if every partial sum in any order is an integer below 2^24 in magnitude.
 fn centers_single(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], rows: usize) -> Vec<f64> {
-    let mut out: Vec<f32> = (0..rows * len).map(|i| *a.bias.at(i % len) as f32).collect();
+    let mut out: Vec<f32> = repeated_bias(len, a, rows, |b| b as f32);
     for (map, x) in terms {
         let x: Vec<f32> = x.center.iter().map(|&x| x as f32).collect();
         map.apply_single(&x, rows, &mut out, true);
@@ -241,7 +266,7 @@ fn centers_single(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], ro
 
 /// W c + b in f64, without any account of rounding.
 fn centers(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], rows: usize) -> Vec<f64> {
-    let mut out: Vec<f64> = (0..rows * len).map(|i| *a.bias.at(i % len)).collect();
+    let mut out = repeated_bias(len, a, rows, |b| b);
     for (map, x) in terms {
         map.apply(Sign::Signed, &x.center, rows, &mut out, true);
     }
@@ -265,7 +290,7 @@ pub fn affine_enclosure(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure
     let center = centers(len, a, terms, rows);
     let products: usize = terms.iter().map(|(m, _)| m.fan_in()).sum::<usize>() + terms.len() + 2;
     let relative = gamma64(products) + if let Rounding::Slack { relative, .. } = &a.rounding { *relative } else { 0.0 };
-    let mut radius: Vec<f64> = (0..rows * len).map(|i| relative * a.bias.at(i % len).abs()).collect();
+    let mut radius = repeated_bias(len, a, rows, |b| relative * b.abs());
     for (map, x) in terms {
         let spread: Vec<f64> = match &x.radius {
             None => x.center.iter().map(|c| relative * c.abs()).collect(),
@@ -279,6 +304,38 @@ pub fn affine_enclosure(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure
     }
     let result = Enclosure { center, radius: Some(radius) };
     if a.rounding == Rounding::Nearest32 { nearest32(&result) } else { result }
+}
+
+/// [`affine_enclosure`] for element-wise maps, in directed arithmetic: exact wherever the f64 operations are, so that a product or
+/// sum that a runtime rounds once is known to the last bit.
+fn elementwise_enclosure(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], rows: usize) -> Enclosure {
+    let bounds = |k: usize| {
+        let i = k % len;
+        let (mut lo, mut hi, mut magnitude) = (*a.bias.at(i), *a.bias.at(i), a.bias.at(i).abs());
+        for (map, x) in terms {
+            let LinearMap::Diagonal { scale, .. } = map else { unreachable!("checked by the caller") };
+            let w = *scale.at(i);
+            let (l, h) = if w >= 0.0 { (x.lo(k), x.hi(k)) } else { (x.hi(k), x.lo(k)) };
+            let (l, h) = (round::mul_down(w, l), round::mul_up(w, h));
+            (lo, hi) = (round::add_down(lo, l), add_up(hi, h));
+            magnitude = add_up(magnitude, l.abs().max(h.abs()));
+        }
+        match &a.rounding {
+            Rounding::Exact => (lo, hi),
+            Rounding::Nearest32 => (lo as f32 as f64, hi as f32 as f64),
+            Rounding::Slack { .. } => {
+                let slack = slack_bound(&a.rounding, i, magnitude);
+                (round::sub_down(lo, slack), add_up(hi, slack))
+            }
+        }
+    };
+    let mut center = centers(len, a, terms, rows);
+    if a.rounding == Rounding::Nearest32 {
+        center.iter_mut().for_each(|c| *c = *c as f32 as f64);
+    }
+    let bounds: Vec<(f64, f64)> = (0..rows * len).map(bounds).collect();
+    let center = center.iter().zip(&bounds).map(|(c, b)| c.clamp(b.0, b.1)).collect();
+    Enclosure::from_bounds(center, bounds.into_iter())
 }
 
 /// The enclosure after one rounding to float32.

@@ -70,24 +70,22 @@ impl Step {
     /// Number of cuts crossed at x (exact: comparisons only).
     pub fn index(&self, x: f64) -> usize {
         let n = self.cuts.len();
-        if n == 0 {
+        if n == 0 || !self.cuts[0].crossed(x) {
             return 0;
         }
-        let guess = (x - self.cuts[0].at) * self.density;
-        let mut k = if guess > 0.0 { (guess as usize).min(n) } else { 0 };
-        let mut walked = 0;
-        while k < n && self.cuts[k].crossed(x) {
-            k += 1;
-            walked += 1;
-            if walked > 8 {
-                return k + self.cuts[k..].partition_point(|c| c.crossed(x));
-            }
-        }
-        while k > 0 && !self.cuts[k - 1].crossed(x) {
+        // With evenly spaced cuts this is the answer or next to it; the loops make it right in any case.
+        let guess = (x - self.cuts[0].at) * self.density + 1.0;
+        let mut k = (guess as usize).clamp(1, n);
+        if !self.cuts[k - 1].crossed(x) {
+            // One back is usual; further back, search.
             k -= 1;
-            walked += 1;
-            if walked > 8 {
-                return self.cuts[..k].partition_point(|c| c.crossed(x));
+            if !self.cuts[k - 1].crossed(x) {
+                k = self.cuts[..k].partition_point(|c| c.crossed(x));
+            }
+        } else if k < n && self.cuts[k].crossed(x) {
+            k += 1;
+            if k < n && self.cuts[k].crossed(x) {
+                k += self.cuts[k..].partition_point(|c| c.crossed(x));
             }
         }
         k
