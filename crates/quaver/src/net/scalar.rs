@@ -18,10 +18,6 @@ impl Cut {
         Cut { at, strict: false }
     }
 
-    fn crossed(self, x: f64) -> bool {
-        if self.strict { x > self.at } else { x >= self.at }
-    }
-
     /// The last argument below the cut and the first above it, for arguments on a grid (their closures on the reals).
     fn neighbours(self, grid: Grid) -> (f64, f64) {
         match grid {
@@ -39,6 +35,8 @@ impl Cut {
 pub struct Step {
     cuts: Vec<Cut>,
     values: Vec<f64>,
+    /// For each cut the smallest f64 that crosses it, between -infinity and two infinities.
+    first: Vec<f64>,
     /// Cuts per unit of x, to guess an index; only a hint.
     density: f64,
 }
@@ -54,7 +52,10 @@ impl Step {
         assert!(values.windows(2).all(|v| v[0] <= v[1]));
         let span = cuts.last().map_or(0.0, |l| l.at - cuts[0].at);
         let density = if span > 0.0 { (cuts.len() - 1) as f64 / span } else { 0.0 };
-        Step { cuts, values, density }
+        let crossing = cuts.iter().map(|c| if c.strict { c.at.next_up() } else { c.at });
+        let ends = [f64::INFINITY; 2];
+        let first = std::iter::once(f64::NEG_INFINITY).chain(crossing).chain(ends).collect();
+        Step { cuts, values, first, density }
     }
 
     /// The jumps, in order.
@@ -68,27 +69,20 @@ impl Step {
     }
 
     /// Number of cuts crossed at x (exact: comparisons only).
+    #[inline]
     pub fn index(&self, x: f64) -> usize {
         let n = self.cuts.len();
-        if n == 0 || !self.cuts[0].crossed(x) {
-            return 0;
+        // With evenly spaced cuts the guess is off by one at most; the last comparison finds out.
+        let guess = ((x - self.first[1]) * self.density + 1.0) as usize;
+        let k = guess.clamp(1, n.max(1));
+        let t = &self.first[k - 1..k + 2];
+        let found = k - 1 + usize::from(x >= t[1]) + usize::from(x >= t[2]);
+        let next = self.first[(found + 1).min(n + 2)];
+        if x >= t[0] && x < next {
+            found
+        } else {
+            self.first[1..=n].partition_point(|t| x >= *t)
         }
-        // With evenly spaced cuts this is the answer or next to it; the loops make it right in any case.
-        let guess = (x - self.cuts[0].at) * self.density + 1.0;
-        let mut k = (guess as usize).clamp(1, n);
-        if !self.cuts[k - 1].crossed(x) {
-            // One back is usual; further back, search.
-            k -= 1;
-            if !self.cuts[k - 1].crossed(x) {
-                k = self.cuts[..k].partition_point(|c| c.crossed(x));
-            }
-        } else if k < n && self.cuts[k].crossed(x) {
-            k += 1;
-            if k < n && self.cuts[k].crossed(x) {
-                k += self.cuts[k..].partition_point(|c| c.crossed(x));
-            }
-        }
-        k
     }
 
     fn index_exact(&self, x: &Dyadic) -> usize {
@@ -160,6 +154,7 @@ pub enum ScalarFn {
 
 impl ScalarFn {
     /// A value not above f(x), equal to it for steps.
+    #[inline]
     pub fn value_down(&self, x: f64) -> f64 {
         match self {
             ScalarFn::Step(s) => s.values[s.index(x)],
