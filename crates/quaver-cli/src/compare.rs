@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::format::{self, Table, argmax, number, percent};
 use crate::inputs::{Inputs, rows_at_once};
-use crate::load;
+use crate::load::{self, Loaded};
 use crate::progress;
 use crate::session::{Session, fail};
 
@@ -59,6 +59,8 @@ struct Comparison {
     a: Lowered,
     b: Lowered,
     outputs: Vec<Pair>,
+    /// Names of the outputs in the files.
+    output_names: Vec<(String, String)>,
     layers: Vec<Pair>,
     matching: Matching,
 }
@@ -108,8 +110,8 @@ impl Comparison {
             ));
         }
         let path_b = args.b.as_deref().unwrap_or(&args.a);
-        let a = load::lowered(session.files, &args.a, profile_a)?;
-        let b = load::lowered(session.files, path_b, profile_b)?;
+        let Loaded { lowered: a, outputs: names_a } = load::lowered(session.files, &args.a, profile_a)?;
+        let Loaded { lowered: b, outputs: names_b } = load::lowered(session.files, path_b, profile_b)?;
         let (outs_a, outs_b) = (a.net.outputs(), b.net.outputs());
         let sizes = |l: &Lowered| -> Vec<usize> { l.net.outputs().iter().map(|&o| l.net.node(o).len()).collect() };
         if sizes(&a) != sizes(&b) {
@@ -118,7 +120,7 @@ impl Comparison {
         }
         let outputs = outs_a.iter().zip(outs_b).map(|(&a, &b)| Pair { a, b }).collect();
         let (layers, matching) = layers::matched(&a.net, &b.net);
-        Ok(Comparison { a, b, outputs, layers, matching })
+        Ok(Comparison { a, b, outputs, output_names: names_a.into_iter().zip(names_b).collect(), layers, matching })
     }
 
     fn empty(&self) -> Tally {
@@ -192,30 +194,30 @@ impl Comparison {
     }
 
     fn json(&self, tally: &Tally, rows: usize, tolerance: f64) -> Value {
-        let outputs: Vec<Value> = (0..self.outputs.len())
-            .map(|k| {
-                let mut value =
-                    difference_json(&tally.outputs[k], self.name_a(&self.outputs[k]), self.name_b(&self.outputs[k]));
-                let of = |d: &(usize, usize, usize)| json!({"row": d.0, "a": d.1, "b": d.2});
-                value["argmax_disagreements"] = tally.disagreements[k].iter().map(of).collect();
-                value
-            })
-            .collect();
-        let layers: Vec<Value> = (0..self.layers.len())
-            .map(|k| {
-                let mut value =
-                    difference_json(&tally.layers[k], self.name_a(&self.layers[k]), self.name_b(&self.layers[k]));
-                value["saturation_a"] = saturation_json(&tally.saturation[k][0]);
-                value["saturation_b"] = saturation_json(&tally.saturation[k][1]);
-                value
-            })
-            .collect();
         let [differs, departs] = self.departures(tally, tolerance).map(|d| d.map(|k| self.name_a(&self.layers[k])));
+        let outputs: Vec<Value> = (0..self.outputs.len()).map(|k| self.output_json(tally, k)).collect();
+        let layers: Vec<Value> = (0..self.layers.len()).map(|k| self.layer_json(tally, k)).collect();
         json!({
             "rows": rows, "profile_a": self.a.profile, "profile_b": self.b.profile, "outputs": outputs, "layers": layers,
             "matched_by": if self.matching == Matching::Names { "names" } else { "order" },
             "first_difference": differs, "tolerance": tolerance, "first_departure": departs,
         })
+    }
+
+    fn output_json(&self, tally: &Tally, k: usize) -> Value {
+        let (a, b) = &self.output_names[k];
+        let mut value = difference_json(&tally.outputs[k], a, b);
+        let of = |d: &(usize, usize, usize)| json!({"row": d.0, "a": d.1, "b": d.2});
+        value["argmax_disagreements"] = tally.disagreements[k].iter().map(of).collect();
+        value
+    }
+
+    fn layer_json(&self, tally: &Tally, k: usize) -> Value {
+        let pair = &self.layers[k];
+        let mut value = difference_json(&tally.layers[k], self.name_a(pair), self.name_b(pair));
+        value["saturation_a"] = saturation_json(&tally.saturation[k][0]);
+        value["saturation_b"] = saturation_json(&tally.saturation[k][1]);
+        value
     }
 
     fn write(&self, tally: &Tally, rows: usize, args: &Args, session: &mut Session<'_>) -> Result<()> {
@@ -224,16 +226,17 @@ impl Comparison {
         session.say(format!("B: {} under profile {}", path(args.b.as_deref().unwrap_or(&args.a)), self.b.profile))?;
         session.say(format!("{}\n\noutputs", format::count(rows, "row")))?;
         let mut table = Table::new(&["A", "B", ">largest difference", "at", ">mean", ">relative", ">other class"]);
-        for (k, pair) in self.outputs.iter().enumerate() {
+        for (k, (a, b)) in self.output_names.iter().enumerate() {
             let [largest, at, mean, relative] = cells(&tally.outputs[k]);
             let other = format!("{} of {rows}", tally.disagreements[k].len());
-            table.row([self.name_a(pair).into(), self.name_b(pair).into(), largest, at, mean, relative, other]);
+            table.row([a.clone(), b.clone(), largest, at, mean, relative, other]);
         }
         table.write(session.out)?;
-        for (k, pair) in self.outputs.iter().enumerate().filter(|(k, _)| !tally.disagreements[*k].is_empty()) {
+        for ((name, _), disagreements) in self.output_names.iter().zip(&tally.disagreements).filter(|d| !d.1.is_empty())
+        {
             let of = |d: &(usize, usize, usize)| format!("row {} ({} and {})", d.0, d.1, d.2);
-            let list = format::first_few(tally.disagreements[k].iter().map(of), SHOWN);
-            session.say(format!("  classes of {} differ at {list}", self.name_a(pair)))?;
+            let list = format::first_few(disagreements.iter().map(of), SHOWN);
+            session.say(format!("  classes of {name} differ at {list}"))?;
         }
         let how =
             if self.matching == Matching::Names { "matched by name" } else { "matched in order, because names differ" };

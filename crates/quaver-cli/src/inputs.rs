@@ -24,8 +24,8 @@ impl Inputs {
         let net = &lowered.net;
         let names: Vec<&str> = net.inputs().iter().map(|&id| net.node(id).name.as_str()).collect();
         if paths.len() != names.len() {
-            let problem =
-                format!("the model has {} and {} were given", format::count(names.len(), "input"), paths.len());
+            let given = if paths.len() == 1 { "1 is".into() } else { format!("{} are", paths.len()) };
+            let problem = format!("the model has {}, and {given} given", format::count(names.len(), "input"));
             return Err(fail(problem, format!("repeat --inputs for each of: {}", names.join(", "))));
         }
         let mut inputs = Inputs { rows: 0, arrays: vec![] };

@@ -55,10 +55,19 @@ pub fn model(files: Files, path: &Path) -> Result<Model> {
     })
 }
 
+/// A model's net.
+pub struct Loaded {
+    /// The net, and what lowering found out.
+    pub lowered: Lowered,
+    /// Names of the outputs in the file.
+    pub outputs: Vec<String>,
+}
+
 /// Reads a model and lowers it.
-pub fn lowered(files: Files, path: &Path, profile: Option<&str>) -> Result<Lowered> {
+pub fn lowered(files: Files, path: &Path, profile: Option<&str>) -> Result<Loaded> {
     let model = model(files, path)?;
-    Ok(lower(&model, &*profile_for(&model, profile)?)?)
+    let lowered = lower(&model, &*profile_for(&model, profile)?)?;
+    Ok(Loaded { lowered, outputs: model.outputs.iter().map(|&id| model.value(id).name.clone()).collect() })
 }
 
 /// Why a model has no net, on one line and without the file's name.

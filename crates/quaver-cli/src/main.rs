@@ -26,7 +26,7 @@ use session::{Files, Session};
 )]
 pub struct Cli {
     /// Print one JSON object a line instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 100)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -34,15 +34,10 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show what a model file says, and what a runtime makes of it
     Inspect(inspect::Args),
-    /// Execute a model on a batch, with proved enclosures of what the runtime may compute
     Run(run::Args),
-    /// Compare two models, or one model under two profiles, layer by layer
     Compare(compare::Args),
-    /// Decide for each input whether the class can change within a radius
     Robustness(robustness::Args),
-    /// Show the other commands on small networks that are part of the program
     Demo(demo::Args),
 }
 

@@ -83,7 +83,7 @@ impl Array {
             (TypeChar::Int, 4) => Elements::I32(values(file, &shape, &place)?),
             (TypeChar::Int, 8) => Elements::I64(values(file, &shape, &place)?),
             (TypeChar::Bool, _) => Elements::Bool(values(file, &shape, &place)?),
-            _ => return Err(wrong_type(&place, &kind.to_string())),
+            _ => return Err(wrong_type(&place, &format!("type {kind}"))),
         };
         Ok(Array { place, shape, elements })
     }
@@ -157,13 +157,18 @@ fn archive_and_name(path: &str) -> Option<(&str, Option<&str>)> {
 }
 
 fn unreadable(place: &str, error: &std::io::Error) -> anyhow::Error {
-    let what =
-        if error.kind() == ErrorKind::UnexpectedEof { "the file is cut short".into() } else { error.to_string() };
+    let message = error.to_string();
+    let what = match error.kind() {
+        ErrorKind::UnexpectedEof => "the file is cut short",
+        _ if message.contains("magic not found") => "it is not a .npy file",
+        _ if message.contains("type string") => return wrong_type(place, "an unknown type, or Python objects,"),
+        _ => &message,
+    };
     fail(format!("{place}: cannot read the array: {what}"), "save it again with numpy.save or numpy.savez")
 }
 
 fn wrong_type(place: &str, found: &str) -> anyhow::Error {
-    let problem = format!("{place}: elements of type {found} are not supported");
+    let problem = format!("{place}: elements of {found} are not supported");
     fail(
         problem,
         "save float32, float64, bool, int8 to int64, uint8 or uint16, as in numpy.save(file, x.astype(numpy.float32))",

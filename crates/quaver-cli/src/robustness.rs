@@ -184,7 +184,7 @@ struct Job<'a> {
 
 /// Runs the command.
 pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
-    let lowered = load::lowered(session.files, &args.model, args.profile.as_deref())?;
+    let lowered = load::lowered(session.files, &args.model, args.profile.as_deref())?.lowered;
     let job = Job::new(args, &lowered, session)?;
     if let Some(path) = &args.witnesses {
         // Found out now, not after hours.

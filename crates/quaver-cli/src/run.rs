@@ -1,5 +1,6 @@
 //! `quaver run`: execution of a batch, with proved enclosures of what the runtime may compute.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use crate::format::{self, number};
 use crate::inputs::{Inputs, row_shape, rows_at_once};
+use crate::load::Loaded;
 use crate::npy::Writer;
 use crate::session::{Session, fail};
 use crate::{load, npy};
@@ -68,7 +70,7 @@ struct Files {
 
 /// Runs the command.
 pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
-    let lowered = load::lowered(session.files, &args.model, args.profile.as_deref())?;
+    let Loaded { lowered, outputs } = load::lowered(session.files, &args.model, args.profile.as_deref())?;
     if args.softmax && lowered.softmax.iter().all(Option::is_none) {
         let problem = format!("{}: --softmax was given, and no final Softmax was left out", args.model.display());
         return Err(fail(problem, "run without --softmax"));
@@ -76,7 +78,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let inputs = Inputs::read(session.files, &args.inputs, &lowered)?;
     let mut files =
         (0..lowered.net.outputs().len()).map(|k| files(args, &lowered, k, inputs.rows)).collect::<Result<Vec<_>>>()?;
-    let mut summaries: Vec<Summary> = (0..files.len()).map(|k| summary(&lowered, k)).collect();
+    let mut summaries: Vec<Summary> = (0..files.len()).map(|k| summary(&lowered, k, &outputs[k])).collect();
     let chunk = rows_at_once(&[&lowered.net]) * rayon::current_num_threads();
     for first in (0..inputs.rows).step_by(chunk) {
         let last = (first + chunk).min(inputs.rows);
@@ -89,7 +91,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
             files[k].push(result)?;
         }
         if args.outputs.is_none() {
-            show_rows(&lowered, &results, first..last, session)?;
+            show_rows(&summaries, &results, first..last, session)?;
         }
     }
     for f in files {
@@ -143,10 +145,10 @@ impl Files {
     }
 }
 
-fn summary(lowered: &Lowered, k: usize) -> Summary {
+fn summary(lowered: &Lowered, k: usize, name: &str) -> Summary {
     let node = lowered.net.node(lowered.net.outputs()[k]);
     Summary {
-        name: node.name.clone(),
+        name: name.into(),
         shape: node.shape.clone(),
         dtype: lowered.output_types[k].name(),
         elements: 0,
@@ -180,27 +182,24 @@ fn apply(softmax: &Softmax, values: &mut [f64]) {
 }
 
 /// In JSON every row, in text the first.
-fn show_rows(
-    lowered: &Lowered,
-    results: &[Enclosure],
-    rows: std::ops::Range<usize>,
-    session: &mut Session<'_>,
-) -> Result<()> {
-    let nodes: Vec<_> = lowered.net.outputs().iter().map(|&id| lowered.net.node(id)).collect();
-    for (r, row) in rows.enumerate() {
+fn show_rows(outputs: &[Summary], results: &[Enclosure], rows: Range<usize>, session: &mut Session<'_>) -> Result<()> {
+    for (r, row) in rows.clone().enumerate() {
         if !session.json && row >= SHOWN_ROWS {
             break;
         }
-        let of = |k: usize| &results[k].center[r * nodes[k].len()..(r + 1) * nodes[k].len()];
+        let of = |k: usize| {
+            let len = results[k].center.len() / rows.len();
+            &results[k].center[r * len..(r + 1) * len]
+        };
         if session.json {
-            let outputs: serde_json::Map<_, _> =
-                (0..nodes.len()).map(|k| (nodes[k].name.clone(), json!(of(k)))).collect();
-            session.line(&json!({"row": row, "outputs": outputs}))?;
+            let values: serde_json::Map<_, _> =
+                outputs.iter().enumerate().map(|(k, o)| (o.name.clone(), json!(of(k)))).collect();
+            session.line(&json!({"row": row, "outputs": values}))?;
             continue;
         }
-        for (k, node) in nodes.iter().enumerate() {
+        for (k, output) in outputs.iter().enumerate() {
             let shown = format::first_few(of(k).iter().map(|x| number(*x)), SHOWN_ELEMENTS);
-            session.say(format!("row {row}  {}  {shown}", node.name))?;
+            session.say(format!("row {row}  {}  {shown}", output.name))?;
         }
     }
     Ok(())

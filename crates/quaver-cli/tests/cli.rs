@@ -237,7 +237,7 @@ fn compare_takes_two_profiles_and_other_inputs() {
     assert_eq!((&report["profile_b"], &report["first_departure"]), (&"fixed-point(8,4)".into(), &"logits".into()));
     let (quantized, integer) = (model!("digits_mlp_qop.onnx"), model!("digits_mlp_int.onnx"));
     let (_, data) = read_npy(&format!("{}/../../{inputs}", env!("CARGO_MANIFEST_DIR")));
-    let bytes: Vec<u8> = data.iter().map(|x| (x * 255.0).round_ties_even() as u8).collect();
+    let bytes: Vec<u8> = data.iter().map(|x| (x / (1.0 / 255.0)).round_ties_even() as u8).collect();
     let bytes = write_npy("bytes.npy", &[100, 64], &bytes);
     let report = &objects(&["compare", &quantized, &integer, "--inputs", &inputs, "--inputs-b", &bytes])[0];
     assert_eq!(report["outputs"][0]["largest"], 0.0);
@@ -331,7 +331,7 @@ fn inputs_are_refused_with_cause_and_cure() {
     fs::write(&short, &bytes[..bytes.len() - 7]).unwrap();
     assert_tells(&run(&short), &["short.npy", "cut short", "what to do"]);
     let twice = refusal(&["run", &path, "--inputs", &shape, "--inputs", &shape]);
-    assert_tells(&twice, &["1 input", "2 were given", "what to do"]);
+    assert_tells(&twice, &["1 input", "2 are given", "what to do"]);
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn profiles_and_numbers_are_refused_with_cause_and_cure() {
     assert_tells(&robustness(&["--radius", "-1"]), &["--radius", "negative", "from 0 up"]);
     assert_tells(&robustness(&["--radius", "1", "--clip", "1,0"]), &["--clip", "empty", "must not be above"]);
     assert_tells(&robustness(&["--radius", "1", "--indices", "40..60"]), &["row 59", "50 rows", "up to 49"]);
-    assert_tells(&robustness(&["--radius", "1", "--clip", "2,3"]), &["row 0", "clip", "what to do"]);
+    assert_tells(&robustness(&["--radius", "1", "--clip", "2,3", "--json"]), &["row 0", "clip", "what to do"]);
     let labels = write_npy("labels.npy", &[50], &[7i64; 50]);
     assert_tells(&robustness(&["--radius", "1", "--labels", &labels]), &["labels.npy[0] is 7", "3 classes", "0 to 2"]);
     assert_tells(&refusal(&["compare", &path, "--inputs", &x]), &["nothing to compare with", "--profiles"]);

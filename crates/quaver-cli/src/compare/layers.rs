@@ -37,13 +37,17 @@ const SYNTHETIC: [&str; 13] = [
     "product",
 ];
 
+/// Names of tensors at an inserted node; what follows is the quantizer's too.
+const TENSOR_ENDINGS: [&str; 4] =
+    ["_QuantizeLinear_Input", "_QuantizeLinear_Output", "_DequantizeLinear_Input", "_DequantizeLinear_Output"];
+
 /// Endings that quantizers and profiles add to the name of a tensor.
 const ENDINGS: [&str; 7] =
     ["_QuantizeLinear", "_DequantizeLinear", "_QuantizeInput", "_quantized", "_quant", "_integer", "_fixed"];
 
 /// The name of the tensor that a quantizer took.
 pub fn plain_name(name: &str) -> &str {
-    let cut = ["_QuantizeLinear_Output", "_DequantizeLinear_Output"].iter().filter_map(|s| name.find(s)).min();
+    let cut = TENSOR_ENDINGS.iter().filter_map(|s| name.find(s)).min();
     let mut name = &name[..cut.unwrap_or(name.len())];
     while let Some(shorter) = ENDINGS.iter().find_map(|e| name.strip_suffix(e)).filter(|s| !s.is_empty()) {
         name = shorter;
@@ -92,19 +96,30 @@ impl<'a> Side<'a> {
         self.net.ids().filter(known).map(|id| (plain_name(&self.node(id).name), id)).collect()
     }
 
-    /// The results of the layers with weights, in order: a dense or convolution node, or what is made of its accumulator.
+    /// The results of the layers with weights, in order.
     fn layers(&self) -> Vec<NodeId> {
         let weighty = |id: &NodeId| match &self.node(*id).op {
             Op::Affine(a) => a.terms.iter().any(|t| matches!(t.1, LinearMap::Dense(_) | LinearMap::Conv(_))),
             _ => false,
         };
-        let result = |mut id: NodeId| {
-            while let Some(next) = self.only_reader(id).filter(|_| self.synthetic[id.0]) {
-                id = next;
+        self.net.ids().filter(weighty).map(|id| self.result(id)).collect()
+    }
+
+    /// What a layer gives the next: its accumulator after the pieces that lowering made of it, the addition of a bias, a scale for each
+    /// element (as of a batch normalization), and quantization.
+    fn result(&self, mut id: NodeId) -> NodeId {
+        while let Some(next) = self.only_reader(id).filter(|_| self.node(id).quantization.is_none()) {
+            let same_layer = match &self.node(next).op {
+                Op::Affine(a) => matches!(a.terms[..], [(_, LinearMap::Diagonal { .. })]),
+                Op::Pointwise(_) => self.node(next).quantization.is_some(),
+                _ => false,
+            };
+            if !same_layer && !self.synthetic[id.0] {
+                break;
             }
-            id
-        };
-        self.net.ids().filter(weighty).map(result).collect()
+            id = next;
+        }
+        id
     }
 
     fn never_negative(&self, id: NodeId) -> bool {

@@ -98,6 +98,19 @@ pub struct Analysis {
     pub lines: Vec<Option<Lines>>,
 }
 
+impl Analysis {
+    /// The same bounds with the lower lines chosen at another place of each interval (see [`relax`]).
+    pub fn with_lines_at(&self, prepared: &Prepared, place: f64) -> Analysis {
+        let again = |id: NodeId| match (&self.lines[id.0], &prepared.net.node(id).op) {
+            (Some(_), Op::Pointwise(p)) => {
+                Some(relax(p, prepared.net.node(p.input).grid, &self.bounds[p.input.0], place))
+            }
+            _ => None,
+        };
+        Analysis { bounds: self.bounds.clone(), lines: prepared.net.ids().map(again).collect() }
+    }
+}
+
 /// Rows of a backward pass that are worked on together.
 const BATCH: usize = 256;
 
@@ -122,7 +135,7 @@ pub fn analyse(prepared: &Prepared, region: &Region) -> Option<Analysis> {
             Op::Pointwise(p) if !prepared.is_box[id.0] => {
                 tighten(prepared, &mut analysis, p.input, |i, b| !p.functions.at(i).is_affine_on(b.lo[i], b.hi[i]));
                 analysis.bounds[id.0] = interval::of_node(net, id, &analysis.bounds, region);
-                Some(relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0]))
+                Some(relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0], 0.5))
             }
             Op::Max(m) => {
                 tighten(prepared, &mut analysis, m.input, |i, b| b.lo[i] < b.hi[i]);

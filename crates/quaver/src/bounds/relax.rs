@@ -30,11 +30,13 @@ pub struct Lines {
 /// # Why
 /// A line of non-negative slope above all points of [`crate::net::ScalarFn::upper_points`] is above f. Its slope is that of the edge of their
 /// concave hull over the middle of the interval, which leaves the least area; the offset is then the largest
-/// y - slope x over all points. For a ReLU these are the lines of CROWN and DeepPoly with their adaptive choice.
+/// y - slope x over all points. For a ReLU these are the lines of CROWN and DeepPoly with their adaptive choice. The lower line may be
+/// chosen at another `place` than the middle, 0 being the lower bound and 1 the upper: any line is valid, and which is best depends on
+/// the functional.
 ///
 /// # Rounding
 /// The slope may be any number; y - slope x is rounded outward.
-pub fn relax(p: &Pointwise, grid: Grid, x: &Bounds) -> Lines {
+pub fn relax(p: &Pointwise, grid: Grid, x: &Bounds, place: f64) -> Lines {
     let (mut lines, mut points) = (Lines { lower: vec![], upper: vec![] }, vec![]);
     for i in 0..x.lo.len() {
         let (l, u) = (x.lo[i], x.hi[i]);
@@ -45,7 +47,7 @@ pub fn relax(p: &Pointwise, grid: Grid, x: &Bounds) -> Lines {
         let offset = points.iter().map(|p| sub_up(p.1, mul_down(slope, p.0))).fold(f64::NEG_INFINITY, f64::max);
         lines.upper.push(Line { slope, offset });
         f.lower_points(l, u, grid, &mut points);
-        let slope = hull_slope(&points, middle, -1.0);
+        let slope = hull_slope(&points, l + (u - l) * place, -1.0);
         let offset = points.iter().map(|p| sub_down(p.1, mul_up(slope, p.0))).fold(f64::INFINITY, f64::min);
         lines.lower.push(Line { slope, offset });
     }
@@ -93,7 +95,7 @@ mod tests {
 
     fn lines_of(f: ScalarFn, grid: Grid, l: f64, u: f64) -> (Line, Line) {
         let p = Pointwise { input: NodeId(0), functions: Spread::all(f) };
-        let lines = relax(&p, grid, &Bounds { lo: vec![l], hi: vec![u] });
+        let lines = relax(&p, grid, &Bounds { lo: vec![l], hi: vec![u] }, 0.5);
         (lines.lower[0], lines.upper[0])
     }
 
