@@ -132,8 +132,32 @@ impl Lowering<'_> {
                 }
             }
         }
-        let rounding = self.profile.single();
+        let rounding = self.sum_rounding(node, &terms)?;
         Ok(Known::Node(self.affine(&name, &shape, terms, bias, rounding)))
+    }
+
+    /// What a runtime may do to a sum of values: one rounding, or, where a value is itself a float sum of products, all the
+    /// roundings of the merged sum (a runtime may start that sum with the addend).
+    fn sum_rounding(&self, node: &ModelNode, terms: &[(NodeId, LinearMap)]) -> Result<Rounding, LowerError> {
+        match terms.iter().map(|t| self.summed_products(t.0)).max() {
+            Some(products) if products > 0 => self.dot_rounding(node, products),
+            _ => Ok(self.profile.single()),
+        }
+    }
+
+    /// Products that were summed, with rounding, to make a value (through element-wise steps); 0 if none were.
+    fn summed_products(&self, id: NodeId) -> usize {
+        match &self.net.node(id).op {
+            crate::net::Op::Affine(a) => {
+                let own = match a.rounding {
+                    Rounding::Slack { .. } => a.terms.iter().map(|t| t.1.fan_in()).sum(),
+                    _ => 0,
+                };
+                let diagonal = a.terms.iter().filter(|t| matches!(t.1, LinearMap::Diagonal { .. }));
+                own + diagonal.map(|t| self.summed_products(t.0)).max().unwrap_or(0)
+            }
+            _ => 0,
+        }
     }
 
     /// Multiplication or division by a constant.
@@ -364,14 +388,15 @@ impl Lowering<'_> {
             bias.push(parts[1][i] - parts[2][i] * a);
             size = size.max(parts[1][i].abs() + (parts[2][i] * a).abs());
         }
-        let (relative, absolute) = match self.dot_rounding(node, 1)? {
+        let id = self.argument(node, 0)?;
+        // A runtime may fold the normalization into the sum before it.
+        let (relative, absolute) = match self.dot_rounding(node, 1 + self.summed_products(id))? {
             Rounding::Slack { relative, absolute } => (relative, *absolute.at(0)),
             _ => (0.0, f64::MIN_POSITIVE),
         };
         let relative = relative + 16.0 * U64;
         let absolute = Spread::all(absolute + 2.0 * relative * size);
         let rounding = Rounding::Slack { relative, absolute };
-        let id = self.argument(node, 0)?;
         let map = LinearMap::Diagonal { len: shape.iter().product(), scale: Spread::axis(scale, inner) };
         let name = self.name_of(node);
         Ok(Known::Node(self.affine(&name, &shape, vec![(id, map)], Spread::axis(bias, inner), rounding)))

@@ -25,7 +25,7 @@ impl Profile for Float32 {
         Grid::Float32
     }
 
-    /// |result - exact| <= gamma32(products + 8) (sum |w||x| + |b|) + products 2^-149 (gradual underflow).
+    /// |result - exact| <= gamma32(products + 8) (sum |w||x| + |b|) + (products + 8) 2^-149 (gradual underflow).
     fn dot(&self, products: usize) -> Option<Rounding> {
         let absolute = (products + FOLDED) as f64 * f64::from(f32::from_bits(1));
         Some(Rounding::Slack { relative: gamma32(products + FOLDED)?, absolute: Spread::all(absolute) })

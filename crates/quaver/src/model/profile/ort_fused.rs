@@ -28,10 +28,11 @@ impl Profile for OrtFused {
     fn rewrite(&self, model: &Model) -> Result<Model, LowerError> {
         let mut graph = Graph { model: model.clone() };
         graph.matmul_add_to_gemm();
+        graph.signed_to_unsigned();
+        graph.propagate_quantize();
+        graph.propagate_dequantize();
         graph.refuse_what_is_not_exact()?;
         graph.quantize_biases();
-        graph.signed_to_unsigned();
-        graph.propagate_dequantize();
         graph.fuse()?;
         graph.cancel_pairs();
         graph.remove_dead();
@@ -242,6 +243,23 @@ impl Graph {
                     "quantize the activations too, or use --profile float32",
                 );
             }
+            if node.op == Op::Mul && quantized && (0..2).all(|p| from_dequantize(p).is_some()) {
+                return refuse(
+                    "a product between Q/DQ pairs (QLinearMul) is not supported",
+                    "fold the factor into the neighbouring weights, or use --profile float32",
+                );
+            }
+            if node.op == Op::MatMul && self.model.value(node.output).shape.len() > 2 && self.adds_row_then_quantizes(node.output) {
+                return refuse(
+                    "ONNX Runtime fuses this MatMul of rank 3 with the Add only if every dimension is fixed, with another result",
+                    "reshape to rank 2 before the MatMul, or use --profile float32",
+                );
+            }
+            let all_signed = |p: usize| from_dequantize(p).is_some_and(|x| self.dtype(x.integer) == DType::I8 && self.model.inputs.contains(&x.integer));
+            let simple = matches!(node.op, Op::Add | Op::AveragePool { .. } | Op::GlobalAveragePool | Op::LeakyRelu { .. } | Op::Concat { .. });
+            if simple && quantized && (0..node.inputs.len()).all(all_signed) {
+                return refuse("int8 graph inputs that meet here were not measured", "quantize activations to uint8, or use --profile float32");
+            }
             if matches!(node.op, Op::QuantizeLinear { .. }) && self.merges_with_previous(index) {
                 return refuse(
                     "ONNX Runtime merges two neighbouring Q/DQ pairs of different parameters into one",
@@ -250,6 +268,13 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// Whether a constant row is added to a value and the sum quantized.
+    fn adds_row_then_quantizes(&self, value: ValueId) -> bool {
+        let Some(add) = self.only_consumer(value).filter(|&a| self.node(a).op == Op::Add) else { return false };
+        let constant = self.node(add).inputs.iter().flatten().any(|&v| self.constant(v).is_some());
+        constant && self.ends_in_quantize(self.node(add).output)
     }
 
     /// Whether Q1 DQ1 Q2 DQ2 with different parameters stands here, Q2 being this node.
@@ -325,7 +350,10 @@ impl Graph {
                 continue;
             }
             let Some(reader) = self.only_consumer(output) else { continue };
-            let dequantize = matches!(self.node(reader).op, Op::DequantizeLinear { .. });
+            // A DequantizeLinear with several readers is duplicated first, so the integer has several too.
+            let real = self.node(reader).output;
+            let lone = self.consumers(real).len() + usize::from(self.is_output(real)) == 1;
+            let dequantize = lone && matches!(self.node(reader).op, Op::DequantizeLinear { .. });
             let (Some(q), Some(dq)) = (self.input(index, 2), self.input(reader, 2)) else { continue };
             if !dequantize || self.constant(q).is_none() || self.constant(dq).is_none() {
                 continue;
@@ -339,6 +367,48 @@ impl Graph {
             }
             self.model.values[output.0].dtype = DType::U8;
         }
+    }
+
+    /// QuantizeLinear moves from behind a Reshape (not Flatten), Transpose, Slice or MaxPool to before it: all are index maps or
+    /// maxima, which a monotone function passes through.
+    fn propagate_quantize(&mut self) {
+        let mut index = 0;
+        while index < self.model.nodes.len() {
+            if self.move_quantize_before(index).is_some() {
+                // The operation before it may be another one to pass.
+                index = index.saturating_sub(2);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    fn move_quantize_before(&mut self, index: usize) -> Option<()> {
+        let q = self.node(index).clone();
+        let scale = q.inputs.get(1).copied().flatten()?;
+        let explicit = q.inputs.get(2).copied().flatten().is_some();
+        let eight = matches!(self.dtype(q.output), DType::I8 | DType::U8);
+        let ready = explicit && self.is_single(scale) && matches!(q.op, Op::QuantizeLinear { .. });
+        let source = q.inputs[0].filter(|&v| ready && self.only_consumer(v) == Some(index))?;
+        let before = self.producer(source)?;
+        let moved = self.node(before).clone();
+        let passes = match moved.op {
+            Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } => true,
+            Op::MaxPool { .. } => eight,
+            _ => false,
+        };
+        let input = moved.inputs[0].filter(|&v| passes && self.only_consumer(v) == Some(before))?;
+        self.producer(input).filter(|&p| !matches!(self.node(p).op, Op::DequantizeLinear { .. }))?;
+        let value = self.model.value(input).clone();
+        let dtype = self.dtype(q.output);
+        let integer = self.add_value(Value { name: format!("{}_integer", value.name), dtype, ..value });
+        let mut q_inputs = q.inputs.clone();
+        q_inputs[0] = Some(input);
+        let mut moved_inputs = moved.inputs.clone();
+        moved_inputs[0] = Some(integer);
+        self.model.nodes[index] = Node { inputs: moved_inputs, output: q.output, ..moved };
+        self.model.nodes[before] = Node { inputs: q_inputs, output: integer, ..q };
+        Some(())
     }
 
     /// Reshape (not Flatten), Transpose, Slice and MaxPool move from behind a DequantizeLinear to before it.
@@ -409,7 +479,13 @@ impl Graph {
         let output = self.node(index).output;
         let y = self.quantized_after(output);
         let (tx, tw) = (self.dtype(x.integer), self.dtype(w.integer));
-        let kernel = matches!((tx, tw), (DType::U8, DType::I8 | DType::U8) | (DType::I8, DType::I8));
+        // int8 that was not moved to uint8 has kernels only between a graph input and a graph output.
+        let ends = self.model.inputs.contains(&x.integer) && y.is_none_or(|y| self.is_output(y.integer));
+        let kernel = match (tx, tw) {
+            (DType::U8, DType::I8 | DType::U8) => true,
+            (DType::I8, DType::I8) => ends,
+            _ => false,
+        };
         let same = y.is_none_or(|y| self.dtype(y.integer) == tx);
         (kernel && same).then_some((x, w, y))
     }
@@ -493,7 +569,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Fuses an operation whose operands are all dequantized 8-bit activations of the result's type.
+    /// Fuses an operation whose operands and result are uint8 (int8 that was not moved to uint8 stays in float).
     fn fuse_simple(
         &mut self,
         index: usize,
@@ -505,8 +581,7 @@ impl Graph {
         let pairs: Option<Vec<Pair>> =
             (0..operands).map(|p| self.input(index, p).and_then(|v| self.activation(v))).collect();
         let Some(pairs) = pairs else { return };
-        let eight = matches!(dtype, DType::I8 | DType::U8);
-        if !eight || pairs.iter().any(|p| self.dtype(p.integer) != dtype) {
+        if dtype != DType::U8 || pairs.iter().any(|p| self.dtype(p.integer) != dtype) {
             return;
         }
         let sources: Vec<[Option<ValueId>; 3]> = pairs.iter().map(inputs_of).collect();
