@@ -34,7 +34,7 @@ const SHOWN: usize = 20;
 /// that quantizers add; where names differ, by their order. A row's class is the position of the first largest element of the output.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model to compare with
+    /// The reference model
     a: PathBuf,
     /// The other model; the same one where it is left out
     b: Option<PathBuf>,

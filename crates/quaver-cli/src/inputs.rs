@@ -64,12 +64,15 @@ pub fn row_shape(node: &Node) -> &[usize] {
     }
 }
 
-/// How many rows an array has for an input: `[N, shape]`, `[N, elements]`, or one row without N.
+/// How many rows an array has for an input: `[N, shape]`, `[N, elements]`, or one row without N. Axes of length 1 do not matter: they
+/// change no order.
 fn rows_of(array: &Array, node: &Node) -> Result<usize> {
     let row = row_shape(node);
+    let squeezed = |shape: &[usize]| -> Vec<usize> { shape.iter().copied().filter(|d| *d != 1).collect() };
+    let is_row = |shape: &[usize]| squeezed(shape) == squeezed(row) || *shape == [node.len()];
     let rows = match &array.shape[..] {
-        [n, rest @ ..] if rest == row || rest == node.shape || *rest == [node.len()] => *n,
-        whole if whole == row || whole == node.shape => 1,
+        [n, rest @ ..] if is_row(rest) => *n,
+        whole if is_row(whole) => 1,
         _ => {
             let wanted: String = row.iter().map(|d| format!(", {d}")).collect();
             let flat = if row.len() > 1 { format!(" or [N, {}]", node.len()) } else { String::new() };

@@ -49,8 +49,12 @@ pub fn model(files: Files, path: &Path) -> Result<Model> {
         Some(bytes) => onnx::read_bytes(bytes, path, &options),
         None => onnx::read(path, &options),
     };
+    let named_otherwise = path.extension().is_some_and(|e| e != "onnx" && e != "gz");
     read.map_err(|e| match e {
         ImportError::Io { .. } => fail(e.to_string(), "check the path: it must name an .onnx file that can be read"),
+        ImportError::Decode { .. } if named_otherwise => {
+            fail(format!("{}: not an ONNX model", path.display()), "convert it to ONNX, and give the .onnx file")
+        }
         _ => anyhow!(e),
     })
 }

@@ -258,8 +258,8 @@ impl Writer {
         pushed.map_err(|e| unwritable(&self.path, &e))
     }
 
-    /// Completes the file.
-    pub fn finish(self) -> Result<()> {
+    /// Completes the file and gives its path.
+    pub fn finish(self) -> Result<PathBuf> {
         let done = match self.sink {
             Typed::F32(w) => w.finish(),
             Typed::I8(w) => w.finish(),
@@ -270,7 +270,8 @@ impl Writer {
             Typed::I64(w) => w.finish(),
             Typed::Bool(w) => w.finish(),
         };
-        done.map_err(|e| unwritable(&self.path, &e))
+        done.map_err(|e| unwritable(&self.path, &e))?;
+        Ok(self.path)
     }
 }
 

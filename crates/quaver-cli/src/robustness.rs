@@ -40,7 +40,7 @@ pub struct Args {
     /// Inputs in the model's own type, [N, shape] or [N, elements]: FILE.npy, FILE.npz or FILE.npz:ARRAY
     #[arg(long, value_name = "X.npy")]
     inputs: PathBuf,
-    /// Classes of the inputs, integers [N] [default: the class that the model gives the input]
+    /// Classes of the inputs, one integer for each [default: the class that the model gives the input]
     #[arg(long, value_name = "Y.npy")]
     labels: Option<PathBuf>,
     /// Radius, such as 4/255 or 0.03; several are separated by commas
@@ -420,7 +420,7 @@ fn write_witnesses(path: &std::path::Path, lowered: &Lowered, witnesses: &[Vec<f
     let shape: Vec<usize> = [witnesses.len()].iter().chain(row_shape(node)).copied().collect();
     let mut writer = Writer::create(path, &shape, lowered.input_types[0])?;
     witnesses.iter().flatten().try_for_each(|x| writer.push(*x))?;
-    writer.finish()
+    writer.finish().map(|_| ())
 }
 
 /// Does the work on all threads, the first first, and shows the results in order. Stops at the first error.

@@ -61,6 +61,13 @@ struct Summary {
     largest_radius: f64,
 }
 
+/// What is said in the end.
+struct Report {
+    rows: usize,
+    outputs: Vec<Summary>,
+    written: Vec<PathBuf>,
+}
+
 /// The files that one output goes to.
 struct Files {
     values: Option<Writer>,
@@ -94,10 +101,12 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
             show_rows(&summaries, &results, first..last, session)?;
         }
     }
+    let mut written = vec![];
     for f in files {
-        f.finish()?;
+        written.extend(f.finish()?);
     }
-    conclude(args, &lowered, inputs.rows, &summaries, session)
+    let report = Report { rows: inputs.rows, outputs: summaries, written };
+    conclude(args, &lowered, &report, session)
 }
 
 /// `Y.npy` for the first output, `Y.k.npy` for output k.
@@ -140,8 +149,8 @@ impl Files {
         Ok(())
     }
 
-    fn finish(self) -> Result<()> {
-        [self.values, self.lower, self.upper].into_iter().flatten().try_for_each(Writer::finish)
+    fn finish(self) -> Result<Vec<PathBuf>> {
+        [self.values, self.lower, self.upper].into_iter().flatten().map(Writer::finish).collect()
     }
 }
 
@@ -205,23 +214,16 @@ fn show_rows(outputs: &[Summary], results: &[Enclosure], rows: Range<usize>, ses
     Ok(())
 }
 
-fn conclude(
-    args: &Args,
-    lowered: &Lowered,
-    rows: usize,
-    summaries: &[Summary],
-    session: &mut Session<'_>,
-) -> Result<()> {
+fn conclude(args: &Args, lowered: &Lowered, report: &Report, session: &mut Session<'_>) -> Result<()> {
     if session.json {
-        let (profile, assumptions) = (&lowered.profile, &lowered.assumptions);
         let summary = json!({
-            "rows": rows, "profile": profile, "assumptions": assumptions, "outputs": summaries, "notes": lowered.notes,
-            "softmax_applied": args.softmax,
+            "rows": report.rows, "profile": lowered.profile, "assumptions": lowered.assumptions, "outputs": report.outputs,
+            "notes": lowered.notes, "softmax_applied": args.softmax, "files": report.written,
         });
         return session.line(&json!({ "summary": summary }));
     }
-    session.say(format!("{} under profile {}", format::count(rows, "row"), lowered.profile))?;
-    for s in summaries {
+    session.say(format!("{} under profile {}", format::count(report.rows, "row"), lowered.profile))?;
+    for s in &report.outputs {
         let determined = if s.exactly_determined == s.elements {
             format!("all {} elements are exactly determined", format::grouped(s.elements))
         } else {
@@ -233,5 +235,6 @@ fn conclude(
     if args.softmax {
         session.say("Softmax was applied in float64; what a runtime gives differs in the last digits")?;
     }
-    lowered.notes.iter().filter(|_| !args.softmax).try_for_each(|note| session.say(format!("note: {note}")))
+    lowered.notes.iter().filter(|_| !args.softmax).try_for_each(|note| session.say(format!("note: {note}")))?;
+    report.written.iter().try_for_each(|path| session.say(format!("wrote {}", path.display())))
 }

@@ -6,6 +6,9 @@ use std::process::{Command, Output};
 
 use npyz::npz::NpzArchive;
 use npyz::{NpyFile, WriteOptions, WriterBuilder};
+use quaver::model::build::ModelBuilder;
+use quaver::model::ir::{DType, Model, Op, Tensor, ValueId};
+use quaver::model::onnx::{self, ReadOptions};
 use serde_json::Value;
 
 /// A file of the example models; `None`, with a printed reason, where it is absent.
@@ -92,6 +95,26 @@ fn read_golden(model: &str, array: &str) -> (Vec<u64>, Vec<f32>) {
     let mut archive = NpzArchive::open(path).unwrap();
     let file = archive.by_name(array).unwrap().unwrap();
     (file.shape().to_vec(), file.into_vec().unwrap())
+}
+
+fn write_model(name: &str, model: &Model) -> String {
+    let path = scratch(name);
+    fs::write(&path, onnx::write(model).unwrap()).unwrap();
+    path
+}
+
+/// Inputs x [1, 2] and y [1, 2]; outputs softmax(x + y) and the int8 of (x + y) / 0.5.
+fn two_by_two() -> Model {
+    let mut b = ModelBuilder::new("two");
+    let inputs: Vec<ValueId> = ["x", "y"].map(|name| b.input(name, DType::F32, &[1, 2]).unwrap()).into();
+    let sum = b.node(Op::Add, &inputs).unwrap();
+    let softmax = b.node(Op::Softmax { axis: 1 }, &[sum]).unwrap();
+    let scale = b.constant("scale", Tensor::scalar(0.5)).unwrap();
+    let rounded =
+        b.node_with(Op::QuantizeLinear { axis: 1 }, &[Some(sum), Some(scale)], None, Some(DType::I8)).unwrap();
+    b.output(softmax);
+    b.output(rounded);
+    b.finish().unwrap()
 }
 
 #[test]
@@ -190,6 +213,8 @@ fn run_takes_flat_and_shaped_rows_and_both_orders() {
     let expected = prints(&["run", &path, "--inputs", &inputs]);
     let shaped = write_npy("shaped.npy", &[100, 1, 8, 8], &data);
     assert_eq!(prints(&["run", &path, "--inputs", &shaped]), expected);
+    let squeezed = write_npy("squeezed.npy", &[100, 8, 8], &data);
+    assert_eq!(prints(&["run", &path, "--inputs", &squeezed]), expected);
     let columns: Vec<f32> = (0..6400).map(|i| data[(i % 100) * 64 + i / 100]).collect();
     let fortran = scratch("fortran.npy");
     let file = fs::File::create(&fortran).unwrap();
@@ -201,6 +226,23 @@ fn run_takes_flat_and_shaped_rows_and_both_orders() {
     let wide: Vec<f64> = data.iter().map(|x| f64::from(*x)).collect();
     let float64 = write_npy("float64.npy", &[100, 64], &wide);
     assert_eq!(prints(&["run", &path, "--inputs", &float64]), expected);
+}
+
+#[test]
+fn run_takes_and_gives_several_tensors() {
+    let model = write_model("two.onnx", &two_by_two());
+    let x = write_npy("two_x.npy", &[2, 2], &[1.0f32, 2.0, 3.0, 4.0]);
+    let y = write_npy("two_y.npy", &[2, 2], &[0.0f32, 0.5, -3.0, -100.0]);
+    let out = scratch("two.out.npy");
+    let args = ["run", &model, "--inputs", &x, "--inputs", &y, "--outputs", &out, "--softmax"];
+    assert_tells(&prints(&args), &["2 rows", "two.out.npy", "two.out.1.npy", "Softmax was applied"]);
+    let (shape, probabilities) = read_npy(&out);
+    assert_eq!(shape, [2, 2]);
+    assert!((probabilities[0] + probabilities[1] - 1.0).abs() < 1e-6 && probabilities[1] > 0.8);
+    let second = NpyFile::new(fs::File::open(scratch("two.out.1.npy")).unwrap()).unwrap();
+    assert_eq!(second.into_vec::<i8>().unwrap(), [2, 5, 0, -128]);
+    assert_tells(&refusal(&["run", &model, "--inputs", &x]), &["2 inputs", "1 is given", "x, y"]);
+    assert_tells(&refusal(&["robustness", &model, "--inputs", &x, "--radius", "1"]), &["one output", "what to do"]);
 }
 
 #[test]
@@ -227,6 +269,22 @@ fn compare_matches_layers_of_float_and_quantized_models() {
         let ends = &layers[1]["saturation_b"];
         assert!(ends["low"].as_f64().unwrap() > 0.0 && ends["high"].as_f64().unwrap() < 0.1);
     }
+}
+
+#[test]
+fn compare_matches_layers_in_order_where_names_differ() {
+    let (float, inputs, quantized) =
+        (model!("digits_mlp_float.onnx"), model!("digits_x.npy"), model!("digits_mlp_qdq.onnx"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut model = onnx::read(&root.join(&float), &ReadOptions::default()).unwrap();
+    model.values.iter_mut().enumerate().for_each(|(i, v)| v.name = format!("t{i}"));
+    let renamed = write_model("renamed.onnx", &model);
+    let report = &objects(&["compare", &renamed, &quantized, "--inputs", &inputs])[0];
+    assert_eq!(report["matched_by"], "order");
+    let layers = report["layers"].as_array().unwrap();
+    let names: Vec<&str> = layers.iter().map(|l| l["b"].as_str().unwrap()).collect();
+    assert_eq!(names, ["h0_QuantizeLinear_Output", "h1_QuantizeLinear_Output", "logits_QuantizeLinear_Output"]);
+    assert!(layers.iter().all(|l| l["relative"].as_f64().unwrap() < 0.05), "{report}");
 }
 
 #[test]

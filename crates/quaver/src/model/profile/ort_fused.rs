@@ -27,6 +27,8 @@ impl Profile for OrtFused {
 
     fn rewrite(&self, model: &Model) -> Result<Model, LowerError> {
         let mut graph = Graph { model: model.clone() };
+        graph.remove_identities();
+        graph.refuse_odd_parameters()?;
         graph.matmul_add_to_gemm();
         graph.signed_to_unsigned();
         graph.propagate_quantize();
@@ -97,9 +99,10 @@ impl Graph {
         self.model.nodes.iter().position(|n| n.output == value)
     }
 
+    /// The nodes that read a value; a node that reads it twice stands twice.
     fn consumers(&self, value: ValueId) -> Vec<usize> {
-        let uses = |n: &Node| n.inputs.contains(&Some(value));
-        (0..self.model.nodes.len()).filter(|&i| uses(&self.model.nodes[i])).collect()
+        let reads = |i: usize| self.model.nodes[i].inputs.iter().filter(move |v| **v == Some(value)).map(move |_| i);
+        (0..self.model.nodes.len()).flat_map(reads).collect()
     }
 
     fn is_output(&self, value: ValueId) -> bool {
@@ -201,6 +204,44 @@ impl Graph {
         Some(Quantizer { scale, zero_point, range: self.dtype(q.integer).integer_range()? })
     }
 
+    /// Identity nodes that make no output are no nodes of the runtime's graph.
+    fn remove_identities(&mut self) {
+        for index in 0..self.model.nodes.len() {
+            let (Op::Identity, Some(source)) = (&self.node(index).op, self.input(index, 0)) else { continue };
+            let value = self.node(index).output;
+            if !self.is_output(value) {
+                let inputs = self.model.nodes.iter_mut().flat_map(|n| &mut n.inputs);
+                inputs.filter(|v| **v == Some(value)).for_each(|v| *v = Some(source));
+            }
+        }
+        self.remove_dead();
+    }
+
+    /// Forms of QuantizeLinear and DequantizeLinear that keep the runtime's passes from applying, each in its own way.
+    fn refuse_odd_parameters(&self) -> Result<(), LowerError> {
+        for (index, node) in self.model.nodes.iter().enumerate() {
+            if !matches!(node.op, Op::QuantizeLinear { .. } | Op::DequantizeLinear { .. }) {
+                continue;
+            }
+            let shape = |position: usize| self.input(index, position).map(|v| &self.model.value(v).shape);
+            let refuse = |problem: &str, cure: &str| Err(LowerError::new(&self.model, node, problem, cure));
+            let constant = self.input(index, 0).is_some_and(|v| self.constant(v).is_some());
+            if shape(2).is_none() && !constant {
+                return refuse(
+                    "ONNX Runtime fuses operations around a quantizer without zero point only in part",
+                    "store the zero point as an input (0 of type uint8 is the default), or use --profile float32",
+                );
+            }
+            if shape(2).is_some() && shape(1) != shape(2) {
+                return refuse(
+                    "scale and zero point differ in shape, which the format does not allow and ONNX Runtime does not fuse",
+                    "store both as scalars, or both with one element for each channel",
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// MatMul of rank 2 and an Add of a constant row become a Gemm.
     fn matmul_add_to_gemm(&mut self) {
         for index in 0..self.model.nodes.len() {
@@ -277,21 +318,13 @@ impl Graph {
         constant && self.ends_in_quantize(self.node(add).output)
     }
 
-    /// Whether Q1 DQ1 Q2 DQ2 with different parameters stands here, Q2 being this node.
+    /// Whether this QuantizeLinear reads a DequantizeLinear of other parameters directly.
     fn merges_with_previous(&self, second: usize) -> bool {
-        let Some(first) = self.input(second, 0).and_then(|v| self.activation(v)) else { return false };
-        let Some(q1) = self.producer(first.integer) else { return false };
-        let out = self.node(second).output;
-        let next = self.only_consumer(out).is_some_and(|n| matches!(self.node(n).op, Op::DequantizeLinear { .. }));
-        let same_type = self.dtype(first.integer) == self.dtype(out);
-        let lone = self.only_consumer(self.node(first.node).output).is_some();
-        let (Some(scale), zero_point) = (self.input(second, 1), self.input(second, 2)) else { return false };
-        let pair = Pair { node: second, integer: out, scale, zero_point };
-        matches!(self.node(q1).op, Op::QuantizeLinear { .. })
-            && next
-            && lone
-            && same_type
-            && self.quantizer(&first) != self.quantizer(&pair)
+        let Some(first) = self.input(second, 0).and_then(|v| self.dequantized(v)) else { return false };
+        let integer = self.node(second).output;
+        let Some(scale) = self.input(second, 1) else { return false };
+        let pair = Pair { node: second, integer, scale, zero_point: self.input(second, 2) };
+        self.constant(first.integer).is_none() && self.quantizer(&first) != self.quantizer(&pair)
     }
 
     /// Whether a value's only reader is a QuantizeLinear, or a chain of Relu and Clip that ends in one.
