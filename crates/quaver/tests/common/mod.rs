@@ -1,4 +1,5 @@
 //! Reading reference data: `.npz` archives and MNIST's own format.
+#![allow(dead_code)] // each test binary uses a part
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -40,7 +41,6 @@ pub fn array(archive: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
 }
 
 /// The bytes of a gzipped MNIST file behind its header.
-#[allow(dead_code)] // not every test binary reads images
 pub fn mnist(folder: &Path, file: &str, header: usize) -> Vec<u8> {
     let file = BufReader::new(File::open(folder.join("mnist").join(file)).expect("an MNIST file"));
     let mut bytes = vec![];

@@ -119,6 +119,8 @@ struct Lowering<'a> {
     known: Vec<Option<Known>>,
     integer_layers: Vec<IntegerLayer>,
     notes: Vec<String>,
+    /// The first value that could not be made.
+    malformed: Option<String>,
 }
 
 /// Lowers a model.
@@ -134,8 +136,9 @@ pub fn lower(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError
         known: vec![None; rewritten.values.len()],
         integer_layers: vec![],
         notes: vec![],
+        malformed: None,
     };
-    lowering.inputs_and_constants();
+    lowering.inputs_and_constants()?;
     let softmax = lowering.final_softmax();
     for (index, node) in rewritten.nodes.iter().enumerate() {
         if softmax.iter().flatten().any(|s| s.0 == index) {
@@ -148,6 +151,10 @@ pub fn lower(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError
         lowering.known[node.output.0] = Some(known);
     }
     let outputs = lowering.outputs();
+    if let Some(problem) = lowering.malformed {
+        let cure = "the model's constants are out of the range of this profile: repair the model";
+        return Err(LowerError::at(&rewritten, None, problem, cure));
+    }
     lowering.net.set_outputs(outputs);
     let type_of = |id: &ValueId| rewritten.value(*id).dtype;
     let mut executed: Vec<(String, usize)> = vec![];
@@ -171,7 +178,7 @@ pub fn lower(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError
 }
 
 impl<'a> Lowering<'a> {
-    fn inputs_and_constants(&mut self) {
+    fn inputs_and_constants(&mut self) -> Result<(), LowerError> {
         for (i, &id) in self.model.inputs.iter().enumerate() {
             let value = self.model.value(id);
             let (grid, range) = match value.range.or(value.dtype.integer_range()) {
@@ -188,9 +195,16 @@ impl<'a> Lowering<'a> {
                     Some(f) => f.iter().map(|&x| f64::from(x)).collect(),
                     None => tensor.to_i64().unwrap_or_default().into_iter().map(|x| x as f64).collect(),
                 };
+                let data: Vec<f64> = data;
+                if let Some(k) = data.iter().position(|x| !x.is_finite()) {
+                    let reader = self.model.nodes.iter().find(|n| n.inputs.contains(&Some(ValueId(i))));
+                    let problem = format!("element {k} of constant `{}` is {}", value.name, data[k]);
+                    return Err(LowerError::at(self.model, reader, problem, "repair the model: constants must be finite"));
+                }
                 self.known[i] = Some(Known::Constant(Arc::new(data)));
             }
         }
+        Ok(())
     }
 
     /// For each output: the index of a Softmax over the last axis that makes it, if one does and nothing else reads it.
@@ -286,7 +300,14 @@ impl<'a> Lowering<'a> {
         quantization: Option<Quantization>,
     ) -> NodeId {
         let range = self.net.range_of(&op);
-        self.net.add(Node { name: name.into(), shape: shape.to_vec(), op, grid, range, quantization })
+        let mut node = Node { name: name.into(), shape: shape.to_vec(), op, grid, range, quantization };
+        if let Some(problem) = self.net.malformed(&node) {
+            // Lowering goes on with a stand-in, and ends in this error.
+            self.malformed.get_or_insert(format!("`{name}` cannot be computed: {problem}"));
+            let from = vec![crate::net::From::Constant(0.0); node.len()];
+            node.op = crate::net::Op::Move(crate::net::Move { sources: vec![], from });
+        }
+        self.net.add(node)
     }
 
     /// Adds an affine node. A sum of integers that no order of float32 summation can round is exact.

@@ -341,25 +341,31 @@ impl Graph {
 
     /// Float biases of a Gemm or Conv between Q/DQ become int32: rne(R(b / R(sx sw))), even if the node is not fused later.
     fn quantize_biases(&mut self) {
-        for index in 0..self.model.nodes.len() {
-            if !matches!(self.node(index).op, Op::Gemm { .. } | Op::Conv { .. }) {
-                continue;
+        let mut index = 0;
+        while index < self.model.nodes.len() {
+            let product = matches!(self.node(index).op, Op::Gemm { .. } | Op::Conv { .. });
+            if let Some((bias, scales)) = product.then(|| self.float_bias(index)).flatten() {
+                self.quantize_bias(index, bias, scales);
+                // The new DequantizeLinear stands before the node.
+                index += 1;
             }
-            let Some((bias, scales)) = self.float_bias(index) else { continue };
-            let values = self.constant(bias).and_then(|t| t.as_f32()).unwrap_or(&[]);
-            let at = |c: usize| scales[if scales.len() == 1 { 0 } else { c }];
-            let quantized: Vec<i32> =
-                values.iter().enumerate().map(|(c, b)| (b / at(c)).round_ties_even() as i32).collect();
-            let (name, n) = (self.model.value(bias).name.clone(), quantized.len());
-            let integer = Tensor { shape: vec![n], data: Data::I32(quantized) };
-            let integer = self.add_constant(format!("{name}_quantized"), integer);
-            let scale = self.add_constant(format!("{name}_scale"), Tensor::f32(&[scales.len()], scales));
-            let output = self.add_value(Value { constant: None, ..self.model.value(bias).clone() });
-            self.model.nodes[index].inputs[2] = Some(output);
-            let name = format!("{name}_DequantizeLinear");
-            let inputs = vec![Some(integer), Some(scale), None];
-            self.model.nodes.insert(index, Node { name, op: Op::DequantizeLinear { axis: 0 }, inputs, output });
+            index += 1;
         }
+    }
+
+    fn quantize_bias(&mut self, index: usize, bias: ValueId, scales: Vec<f32>) {
+        let values = self.constant(bias).and_then(|t| t.as_f32()).unwrap_or(&[]);
+        let at = |c: usize| scales[if scales.len() == 1 { 0 } else { c }];
+        let quantized: Vec<i32> = values.iter().enumerate().map(|(c, b)| (b / at(c)).round_ties_even() as i32).collect();
+        let (name, n) = (self.model.value(bias).name.clone(), quantized.len());
+        let integer = Tensor { shape: vec![n], data: Data::I32(quantized) };
+        let integer = self.add_constant(format!("{name}_quantized"), integer);
+        let scale = self.add_constant(format!("{name}_scale"), Tensor::f32(&[scales.len()], scales));
+        let output = self.add_value(Value { constant: None, ..self.model.value(bias).clone() });
+        self.model.nodes[index].inputs[2] = Some(output);
+        let name = format!("{name}_DequantizeLinear");
+        let inputs = vec![Some(integer), Some(scale), None];
+        self.model.nodes.insert(index, Node { name, op: Op::DequantizeLinear { axis: 0 }, inputs, output });
     }
 
     /// The float bias of a node that the runtime quantizes, with the scale R(sx sw) of each channel.
@@ -519,8 +525,27 @@ impl Graph {
             (DType::I8, DType::I8) => ends,
             _ => false,
         };
-        let same = y.is_none_or(|y| self.dtype(y.integer) == tx);
-        (kernel && same).then_some((x, w, y))
+        let fits = match y {
+            Some(y) => self.dtype(y.integer) == tx,
+            None => self.has_float_result(index),
+        };
+        (kernel && fits).then_some((x, w, y))
+    }
+
+    /// Whether the integer kernel with a float result is certain to run: no QuantizeLinear, Relu or Clip reads the result, and
+    /// no Add behind a MatMul of rank 3.
+    ///
+    /// Where it is not certain the product stays a float sum, whose bound holds for the integer kernel too: the kernel's value
+    /// is off by three roundings, and the dequantized operands by two.
+    fn has_float_result(&self, index: usize) -> bool {
+        let output = self.node(index).output;
+        let high = self.node(index).op == Op::MatMul && self.model.value(output).shape.len() > 2;
+        let joins = |op: &Op| match op {
+            Op::QuantizeLinear { .. } | Op::Relu | Op::Clip { .. } => true,
+            Op::Add => high,
+            _ => false,
+        };
+        !self.consumers(output).into_iter().any(|i| joins(&self.node(i).op))
     }
 
     /// The int32 bias of a product: `Some(None)` without one, `None` when it is not int32.
@@ -567,10 +592,6 @@ impl Graph {
         if bias.is_some() && (beta != 1.0 || alpha != 1.0) {
             return Ok(());
         }
-        if y.is_none() && self.ends_in_quantize(self.node(index).output) {
-            // A Quantize that does not fit (a Relu it does not swallow, another type): the node stays in float.
-            return Ok(());
-        }
         self.check_axis(index, &w, usize::from(!trans_b))?;
         let op = Op::QGemm { alpha, trans_a, trans_b };
         let [xi, wi] = [inputs_of(&x), inputs_of(&w)];
@@ -586,9 +607,6 @@ impl Graph {
 
     fn fuse_matmul(&mut self, index: usize) -> Result<(), LowerError> {
         let Some((x, w, y)) = self.product_group(index) else { return Ok(()) };
-        if y.is_none() && self.ends_in_quantize(self.node(index).output) {
-            return Ok(());
-        }
         self.check_axis(index, &w, self.model.value(w.integer).shape.len().saturating_sub(1))?;
         let [xi, wi] = [inputs_of(&x), inputs_of(&w)];
         match y {
