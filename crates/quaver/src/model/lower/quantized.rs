@@ -350,8 +350,12 @@ impl Lowering<'_> {
         let x = self.constant(node, x_scale).map_or(1.0, |s| s[0] as f32);
         let input_scale = self.scaled_input(node, x, alpha)?;
         let channels = if weights.scales.len() == 1 { 1 } else { acc.channels };
-        let of = |c: usize| self.profile.requantize(&Requantizer { input_scale, weight_scale: weights.scale(c), output });
-        let functions = (0..channels).map(|c| ScalarFn::Step(of(c))).collect();
+        let mut functions = vec![];
+        for c in 0..channels {
+            let r = Requantizer { input_scale, weight_scale: weights.scale(c), output };
+            self.usable_factor(node, ort::multiplier(&r))?;
+            functions.push(ScalarFn::Step(self.profile.requantize(&r)));
+        }
         let quantization = Quantization {
             scale: Spread::all(f64::from(output.scale)),
             zero_point: Spread::all(output.zero_point),
@@ -384,6 +388,14 @@ impl Lowering<'_> {
         Ok(Known::Node(self.affine(&name, &shape, terms, Spread::all(0.0), rounding)))
     }
 
+    /// A factor made of scales must be a normal float32: otherwise the formulas are not monotone, or lose all meaning.
+    fn usable_factor(&self, node: &ModelNode, factor: f32) -> Result<(), LowerError> {
+        if factor.is_normal() && factor > 0.0 {
+            return Ok(());
+        }
+        Err(self.refuse(node, format!("the scales combine to {factor}"), "repair the scales: their product must be a normal float32"))
+    }
+
     fn exact_profile(&self) -> bool {
         self.profile.float_grid() == Grid::Real
     }
@@ -409,6 +421,8 @@ impl Lowering<'_> {
             (self.affine(&format!("{name}_sum"), &shape, terms, Spread::all(bias), rounding), self.profile.quantize(&out))
         } else {
             let (p, q) = (a.scales[0] / out.scale, b.scales[0] / out.scale);
+            self.usable_factor(node, p)?;
+            self.usable_factor(node, q)?;
             let inner = p.mul_add(za as f32, q * zb as f32);
             let c = zc as f32 - inner;
             let first_terms = vec![(id_b, diagonal(f64::from(q)))];
@@ -515,6 +529,7 @@ impl Lowering<'_> {
             self.profile.requantize(&Requantizer { input_scale: x.scales[0], weight_scale: by_n, output })
         } else {
             let m = x.scales[0] / (out.scale * n as f32);
+            self.usable_factor(node, m)?;
             let f = |s: i64| ((s as f32 * m).round_ties_even() as i64 + out.zero_point).clamp(out.range.0, out.range.1);
             accumulator_step(out.range, f, |k| (k as f64 - 0.5 - out.zero_point as f64) / f64::from(m))
         };
