@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Inferences a second of ONNX Runtime on one thread, at batch 1 and at a larger batch, as a table.
+"""Inferences a second of ONNX Runtime and of Quaver's exact execution, each on one thread, as a table.
 
-A model with a fixed batch of 1 is given a free batch axis in memory for the second column; "-" where it then does not run.
+Both are measured in this run, model by model; Quaver's figures come from `cargo bench --bench execution` (leave them out with
+--no-quaver). A model with a fixed batch of 1 is given a free batch axis in memory for the second column; "-" where it then does not run.
 """
 import argparse
+import json
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -46,16 +49,26 @@ def rate(sess, x, seconds):
     return best
 
 
+def quaver_rates(path):
+    """Batch size -> inferences a second of exact execution, from the project's own benchmark."""
+    root = Path(__file__).resolve().parent.parent
+    command = ["cargo", "bench", "--quiet", "-p", "quaver", "--bench", "execution", "--", str(path.resolve())]
+    out = subprocess.run(command, cwd=root, capture_output=True, text=True).stdout
+    rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    return {row["batch"]: row["inferences_per_second"] for row in rows}
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("models", nargs="+", type=Path, help=".onnx or .onnx.gz files, or folders of them")
     ap.add_argument("--batch", type=int, default=256)
     ap.add_argument("--seconds", type=float, default=1.0, help="time for each figure (default 1)")
+    ap.add_argument("--no-quaver", action="store_true", help="ONNX Runtime only")
     args = ap.parse_args()
     import onnxruntime
     files = [f for p in args.models for f in (sorted(q for q in p.rglob("*") if re.search(r"\.onnx(\.gz)?$", q.name)) if p.is_dir() else [p])]
     print(f"onnxruntime {onnxruntime.__version__}, one thread, default optimisation; inferences a second")
-    print(f"{'model':48s} {'batch 1':>12s} {'batch ' + str(args.batch):>14s}")
+    print(f"{'model':40s} {'batch 1':>12s} {'batch ' + str(args.batch):>14s} {'Quaver 1':>12s} {'Quaver 256':>12s}")
     rng = np.random.default_rng(0)
     for f in files:
         try:
@@ -68,13 +81,15 @@ def main():
             if not batched:
                 one /= max(1, rest[0])  # rate() counts the length of the leading axis
         except Exception as e:
-            print(f"{f.name:48.48s} not run: {str(e).splitlines()[0][:70]}")
+            print(f"{f.name:40.40s} not run: {str(e).splitlines()[0][:70]}")
             continue
         try:
             many = f"{rate(oc.session(free_batch(onnx.load_from_string(data)).SerializeToString()), make(args.batch), args.seconds):14.0f}" if batched else "-".rjust(14)
         except Exception:
             many = "-".rjust(14)
-        print(f"{f.name:48.48s} {one:12.0f} {many}", flush=True)
+        own = {} if args.no_quaver else quaver_rates(f)
+        columns = "".join(f" {own[b]:12.0f}" if b in own else f" {'-':>12s}" for b in (1, 256))
+        print(f"{f.name:40.40s} {one:12.0f} {many}{columns}", flush=True)
 
 
 if __name__ == "__main__":

@@ -261,7 +261,7 @@ impl<'a> Job<'a> {
             Ties::First => property::Ties::First,
         };
         let options = Options { timeout: self.args.timeout, seed: self.args.seed };
-        let claim = Robustness { region, label: case.label, ties };
+        let claim = Robustness { region, center: Some(center.clone()), label: case.label, ties };
         let verdict = self.verifier.robustness(&claim, &options).map_err(|e| {
             fail(format!("{}: row {}: {e}", self.args.model.display(), case.row), "see `quaver inspect`")
         })?;

@@ -31,12 +31,20 @@ fn network(widths: &[usize]) -> Net {
     let mut net = Net::new();
     let everything = (f64::NEG_INFINITY, f64::INFINITY);
     let mut add = |shape: usize, op: Op| {
-        net.add(Node { name: String::new(), shape: vec![shape], op, grid: Grid::Real, range: everything, quantization: None })
+        net.add(Node {
+            name: String::new(),
+            shape: vec![shape],
+            op,
+            grid: Grid::Real,
+            range: everything,
+            quantization: None,
+        })
     };
     let mut last = add(widths[0], Op::Input(0));
     for (i, w) in widths.windows(2).enumerate() {
         let size = 1.5 / (w[0] as f64).sqrt();
-        let weights = Weights::new((0..w[0] * w[1]).map(|_| f64::from(rng.random_range(-1.0f32..1.0)) * size).collect());
+        let weights =
+            Weights::new((0..w[0] * w[1]).map(|_| f64::from(rng.random_range(-1.0f32..1.0)) * size).collect());
         let map = LinearMap::Dense(Dense { outer: 1, n_in: w[0], n_out: w[1], weights });
         let affine = Affine { terms: vec![(last, map)], bias: Spread::all(0.0), rounding: Rounding::Exact };
         last = add(w[1], Op::Affine(affine));

@@ -28,11 +28,12 @@ fn median(mut call: impl FnMut()) -> f64 {
 
 fn main() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
-    let mut paths: Vec<PathBuf> =
-        std::env::args().skip(1).filter(|a| a.contains(".onnx")).map(PathBuf::from).collect();
+    let mut paths: Vec<PathBuf> = std::env::args().skip(1).filter(|a| a.contains(".onnx")).map(PathBuf::from).collect();
     if paths.is_empty() {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-        paths = ["digits_mlp_float", "digits_mlp_qdq", "digits_conv_qdq"].map(|m| models.join(m).with_extension("onnx")).into();
+        paths = ["digits_mlp_float", "digits_mlp_qdq", "digits_conv_qdq"]
+            .map(|m| models.join(m).with_extension("onnx"))
+            .into();
     }
     for path in paths {
         let model = read(&path, &ReadOptions::default()).expect("a readable model");

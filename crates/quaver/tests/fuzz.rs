@@ -57,7 +57,7 @@ fn follow(bytes: &[u8]) -> usize {
         reached = reached.max(2);
         let Ok(verifier) = Verifier::new(&lowered) else { continue };
         let Ok(region) = ball(&lowered, &inputs[0], &"1/4".parse().expect("a number"), None) else { continue };
-        let claim = Robustness { region, label: 0, ties: Ties::Strict };
+        let claim = Robustness { region, center: None, label: 0, ties: Ties::Strict };
         let options = Options { timeout: Duration::from_millis(20), seed: 0 };
         if verifier.robustness(&claim, &options).is_ok() {
             reached = 3;
@@ -91,7 +91,10 @@ fn fuzz(mutants: usize) {
         }
     });
     let counts: Vec<usize> = reached.iter().map(|r| r.load(Ordering::Relaxed)).collect();
-    println!("refused by the reader {}, by every profile {}, executed {}, verdict {}", counts[0], counts[1], counts[2], counts[3]);
+    println!(
+        "refused by the reader {}, by every profile {}, executed {}, verdict {}",
+        counts[0], counts[1], counts[2], counts[3]
+    );
     assert!(counts[0] > mutants / 20 && counts[3] > mutants / 20, "the mutants are all alike: {counts:?}");
 }
 

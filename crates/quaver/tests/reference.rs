@@ -79,7 +79,8 @@ fn aaai21(npz: &Path) -> Result<Model, BuildError> {
         let (_, bias) = array(npz, &format!("b{layer}_int"));
         let w = b.constant(&format!("w{layer}"), Tensor::f32(&shape, w.iter().map(|w| *w as f32 / 32.0).collect()))?;
         let n = bias.len();
-        let bias = b.constant(&format!("b{layer}"), Tensor::f32(&[n], bias.iter().map(|w| *w as f32 / 16.0).collect()))?;
+        let bias =
+            b.constant(&format!("b{layer}"), Tensor::f32(&[n], bias.iter().map(|w| *w as f32 / 16.0).collect()))?;
         x = b.node(Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false }, &[x, w, bias])?;
         if !last {
             x = b.node(Op::Relu, &[x])?;
@@ -117,13 +118,23 @@ fn the_aaai21_network_misclassifies_exactly_the_published_images() {
 }
 
 /// One layer of EQV's network: dequantized weights and int32 bias, Gemm, Q, DQ (see `tools/eqv_to_onnx.py`).
-fn eqv_layer(b: &mut ModelBuilder, npz: &Path, k: usize, x: ValueId, scales: (f32, f32), zero: u8) -> Result<ValueId, BuildError> {
+fn eqv_layer(
+    b: &mut ModelBuilder,
+    npz: &Path,
+    k: usize,
+    x: ValueId,
+    scales: (f32, f32),
+    zero: u8,
+) -> Result<ValueId, BuildError> {
     let (shape, w) = array(npz, &format!("W{k}"));
     let ((_, m), (_, c)) = (array(npz, &format!("M{k}")), array(npz, &format!("c{k}")));
     let (n, (sx, sy)) = (m.len(), scales);
     let sw: Vec<f32> = m.iter().map(|m| (m * f64::from(sy) / f64::from(sx)) as f32).collect();
     let sb: Vec<f32> = sw.iter().map(|s| sx * s).collect();
-    let bias = c.iter().zip(&sb).map(|(c, s)| ((c - f64::from(zero)) * f64::from(sy) / f64::from(*s)).round_ties_even() as i32);
+    let bias = c
+        .iter()
+        .zip(&sb)
+        .map(|(c, s)| ((c - f64::from(zero)) * f64::from(sy) / f64::from(*s)).round_ties_even() as i32);
     let bias = Tensor { shape: vec![n], data: Data::I32(bias.collect()) };
     let weights = Tensor { shape, data: Data::I8(w.iter().map(|&w| w as i8).collect()) };
     let w = b.constant(&format!("w{k}"), weights)?;
@@ -176,8 +187,9 @@ fn eqvs_network_has_its_published_accuracy_and_robustness() {
         let decided: Vec<&str> = right[..100]
             .par_iter()
             .map(|&i| {
-                let region = ball(&lowered, &x[i * 784..(i + 1) * 784], &radius, Some(&clip)).expect("a region");
-                let claim = Robustness { region, label: labels[i] as usize, ties: Ties::Strict };
+                let center = x[i * 784..(i + 1) * 784].to_vec();
+                let region = ball(&lowered, &center, &radius, Some(&clip)).expect("a region");
+                let claim = Robustness { region, center: Some(center), label: labels[i] as usize, ties: Ties::Strict };
                 match verifier.robustness(&claim, &Options::default()).expect("a verdict") {
                     Verdict::Holds(_) => "holds",
                     Verdict::Violated(_) => "violated",

@@ -151,7 +151,11 @@ impl Maker {
             .map(|_| {
                 let source = self.rng.random_range(0..2);
                 let index = self.rng.random_range(0..lens[source]) as u32;
-                if self.rng.random_bool(0.15) { From::Constant(2.0) } else { From::Element { source: source as u32, index } }
+                if self.rng.random_bool(0.15) {
+                    From::Constant(2.0)
+                } else {
+                    From::Element { source: source as u32, index }
+                }
             })
             .collect();
         let grid = if self.net.node(x).grid == self.net.node(y).grid { self.net.node(x).grid } else { Grid::Real };
@@ -197,8 +201,9 @@ fn inside(x: &Dyadic, b: &Bounds, i: usize) -> bool {
 fn points(region: &Region, integer: bool, rng: &mut StdRng) -> Vec<Vec<f64>> {
     let snap = |x: f64, i: usize| (if integer { x.round() } else { x }).clamp(region.lo[i], region.hi[i]);
     let n = region.lo.len();
-    let mut all: Vec<Vec<f64>> =
-        (0..8).map(|c| (0..n).map(|i| if c >> (i % 3) & 1 == 0 { region.lo[i] } else { region.hi[i] }).collect()).collect();
+    let mut all: Vec<Vec<f64>> = (0..8)
+        .map(|c| (0..n).map(|i| if c >> (i % 3) & 1 == 0 { region.lo[i] } else { region.hi[i] }).collect())
+        .collect();
     for _ in 0..12 {
         all.push((0..n).map(|i| snap(region.lo[i] + rng.random::<f64>() * (region.hi[i] - region.lo[i]), i)).collect());
     }
@@ -228,7 +233,7 @@ fn check_bounds(seed: u64, integer: bool) {
     let functionals = lower_bounds(&prepared, &analysis, output, rows.clone(), 6);
     for x in points(&region, integer, &mut rng) {
         let values = execute_exact(&net, &[x.iter().map(|&v| exact(v)).collect()]);
-        let run = execute_all(&net, &[x.clone()], 1);
+        let run = execute_all(&net, std::slice::from_ref(&x), 1);
         for id in net.ids() {
             let enclosure = run.value(id);
             for (i, v) in values[id.0].iter().enumerate() {
@@ -284,7 +289,7 @@ fn check_verdict(seed: u64, ties: Ties) -> &'static str {
         (0..3).all(|k| k == label || s[label] > s[k] || (ties == Ties::First && label < k && s[label] == s[k]))
     };
     let truth = scores.iter().all(wins);
-    let claim = Robustness { region, label, ties };
+    let claim = Robustness { region, center: None, label, ties };
     let lowered = lowered(net);
     match robustness(&lowered, &claim, &Options::default()).expect("a classifier") {
         Verdict::Holds(_) => {
@@ -326,4 +331,31 @@ fn verdicts_agree_with_enumeration() {
     println!("{counts:?}");
     // The test is worth something only if both verdicts occur often.
     assert!(counts["holds"] > 300 && counts["violated"] > 300, "{counts:?}");
+}
+
+/// A float32 sum that may overflow in some order is enclosed by everything, and nothing is proved from it.
+#[test]
+fn overflow_opens_the_enclosure() {
+    let mut net = Net::new();
+    let node = |shape: usize, op, range| Node {
+        name: String::new(),
+        shape: vec![shape],
+        op,
+        grid: Grid::Float32,
+        range,
+        quantization: None,
+    };
+    let everything = (f64::NEG_INFINITY, f64::INFINITY);
+    let x = net.add(node(3, Op::Input(0), everything));
+    // Partial sums reach 6e38, beyond the largest float32; the whole is small.
+    let weights = Weights::new(vec![1e38, 1e38, -2e38, 1.0, 0.0, 0.0]);
+    let terms = vec![(x, LinearMap::Dense(Dense { outer: 1, n_in: 3, n_out: 2, weights }))];
+    let rounding = Rounding::Slack { relative: 1e-6, absolute: Spread::all(1e-40) };
+    let y = net.add(node(2, Op::Affine(Affine { terms, bias: Spread::all(0.0), rounding }), everything));
+    net.set_outputs(vec![y]);
+    let run = execute_all(&net, &[vec![3.0, 3.0, 3.0]], 1);
+    assert_eq!((run.value(y).lo(0), run.value(y).hi(0)), everything);
+    assert!(run.value(y).hi(1) < 3.1);
+    let region = Region { lo: vec![3.0; 3], hi: vec![3.0; 3] };
+    assert!(analyse(&Prepared::new(&net), &region).is_none());
 }

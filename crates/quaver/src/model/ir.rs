@@ -236,9 +236,14 @@ pub enum Op {
     /// y = x (also Dropout at inference).
     Identity,
     Relu,
-    LeakyRelu { alpha: f32 },
+    LeakyRelu {
+        alpha: f32,
+    },
     /// Bounds were attributes (opset < 11) or constant inputs; `None` is unbounded. The node has one input.
-    Clip { min: Option<f32>, max: Option<f32> },
+    Clip {
+        min: Option<f32>,
+        max: Option<f32>,
+    },
     /// -1, 0, 1.
     Sign,
     Neg,
@@ -249,64 +254,126 @@ pub enum Op {
     Div,
     MatMul,
     /// alpha A' B' + beta C; the third input may be absent.
-    Gemm { alpha: f32, beta: f32, trans_a: bool, trans_b: bool },
-    /// X [N,C,spatial], W [M,C/group,kernel], optional B [M].
-    Conv { window: Window, group: usize },
-    MaxPool { window: Window },
-    AveragePool { window: Window, count_include_pad: bool },
+    Gemm {
+        alpha: f32,
+        beta: f32,
+        trans_a: bool,
+        trans_b: bool,
+    },
+    /// X `[N, C, spatial]`, W `[M, C/group, kernel]`, optional B `[M]`.
+    Conv {
+        window: Window,
+        group: usize,
+    },
+    MaxPool {
+        window: Window,
+    },
+    AveragePool {
+        window: Window,
+        count_include_pad: bool,
+    },
     GlobalAveragePool,
     GlobalMaxPool,
     /// Axes are resolved and non-negative; the output's shape says whether they were kept.
-    ReduceMean { axes: Vec<usize> },
-    ReduceSum { axes: Vec<usize> },
+    ReduceMean {
+        axes: Vec<usize>,
+    },
+    ReduceSum {
+        axes: Vec<usize>,
+    },
     /// Inputs X, scale, B, mean, var (constants); inference form.
-    BatchNormalization { epsilon: f32 },
+    BatchNormalization {
+        epsilon: f32,
+    },
     /// Reshape, Squeeze, Unsqueeze: same elements in the same order, the output's shape is the target.
     Reshape,
     /// A Reshape to two axes, kept apart because runtimes optimize around it differently.
     Flatten,
-    Transpose { perm: Vec<usize> },
-    Concat { axis: usize },
+    Transpose {
+        perm: Vec<usize>,
+    },
+    Concat {
+        axis: usize,
+    },
     /// One entry per axis of the input. `steps` may be negative; output length is in the output's shape.
-    Slice { starts: Vec<i64>, steps: Vec<i64> },
+    Slice {
+        starts: Vec<i64>,
+        steps: Vec<i64>,
+    },
     /// One entry per axis of the input; negative pads crop.
-    Pad { begin: Vec<i64>, end: Vec<i64>, mode: PadMode },
+    Pad {
+        begin: Vec<i64>,
+        end: Vec<i64>,
+        mode: PadMode,
+    },
     /// Second input: constant int64 indices (already made non-negative).
-    Gather { axis: usize },
+    Gather {
+        axis: usize,
+    },
     /// Broadcast to the output's shape.
     Expand,
     /// Repeats per axis.
-    Tile { repeats: Vec<usize> },
-    Softmax { axis: usize },
-    LogSoftmax { axis: usize },
+    Tile {
+        repeats: Vec<usize>,
+    },
+    Softmax {
+        axis: usize,
+    },
+    LogSoftmax {
+        axis: usize,
+    },
     /// Conversion to the output's element type.
     Cast,
     /// Inputs x, scale, optional zero point; `axis` matters when the scale has more than one element. The output type
     /// is the zero point's (or the `output_dtype` attribute's).
-    QuantizeLinear { axis: usize },
+    QuantizeLinear {
+        axis: usize,
+    },
     /// Inputs x, scale, optional zero point.
-    DequantizeLinear { axis: usize },
+    DequantizeLinear {
+        axis: usize,
+    },
     /// x, x_scale, x_zp, w, w_scale, w_zp, y_scale, y_zp, optional B (int32).
-    QLinearConv { window: Window, group: usize },
+    QLinearConv {
+        window: Window,
+        group: usize,
+    },
     /// a, a_scale, a_zp, b, b_scale, b_zp, y_scale, y_zp.
     QLinearMatMul,
     /// com.microsoft: A, a_scale, a_zp, B, b_scale, b_zp, optional C (int32), optional y_scale, optional y_zp
     /// (float32 output when y_scale is absent).
-    QGemm { alpha: f32, trans_a: bool, trans_b: bool },
+    QGemm {
+        alpha: f32,
+        trans_a: bool,
+        trans_b: bool,
+    },
     /// com.microsoft: A, A_scale, A_zp, B, B_scale, B_zp, C_scale, C_zp.
     QLinearAdd,
     /// com.microsoft: X, x_scale, x_zp, y_scale, y_zp.
-    QLinearAveragePool { window: Window, count_include_pad: bool, channels_last: bool },
+    QLinearAveragePool {
+        window: Window,
+        count_include_pad: bool,
+        channels_last: bool,
+    },
     /// com.microsoft: X, x_scale, x_zp, y_scale, y_zp.
-    QLinearGlobalAveragePool { channels_last: bool },
+    QLinearGlobalAveragePool {
+        channels_last: bool,
+    },
     /// com.microsoft: Y_scale, Y_zp, then (X, scale, zp) for each part.
-    QLinearConcat { axis: usize },
+    QLinearConcat {
+        axis: usize,
+    },
     /// com.microsoft: X, X_scale, X_zp, Y_scale, Y_zp.
-    QLinearLeakyRelu { alpha: f32 },
+    QLinearLeakyRelu {
+        alpha: f32,
+    },
     /// A, B, optional a_zp, optional b_zp; int32 output.
     MatMulInteger,
     /// x, w, optional x_zp, optional w_zp; int32 output.
-    ConvInteger { window: Window, group: usize },
+    ConvInteger {
+        window: Window,
+        group: usize,
+    },
 }
 
 impl Op {
@@ -400,7 +467,7 @@ pub struct Source {
     pub path: PathBuf,
     /// `"onnx"`.
     pub format: &'static str,
-    /// Lower-case hexadecimal SHA-256 of the file's bytes (after unzipping is *not* applied: of the file itself).
+    /// Lower-case hexadecimal SHA-256 of the file's bytes (as it is on disk, zipped or not).
     pub sha256: String,
     /// `producer_name producer_version`.
     pub producer: String,

@@ -214,16 +214,15 @@ fn pointwise(p: &Pointwise, x: &Enclosure, len: usize) -> Enclosure {
 
 /// The functions' values (rounded down where they are not exact), function by function.
 fn apply_functions(p: &Pointwise, x: &[f64], len: usize) -> Vec<f64> {
-    let (count, inner) = (p.functions.data.len(), p.functions.inner);
-    if count == 1 {
-        let f = &p.functions.data[0];
-        return x.iter().map(|&x| f.value_down(x)).collect();
-    }
+    let count = p.functions.data.len();
+    let (row, block) = if count == 1 { (x.len().max(1), x.len().max(1)) } else { (len, p.functions.inner) };
     let mut out = Vec::with_capacity(x.len());
-    for row in x.chunks(len) {
-        for (block, x) in row.chunks(inner).enumerate() {
-            let f = &p.functions.data[block % count];
-            out.extend(x.iter().map(|&x| f.value_down(x)));
+    for row in x.chunks(row) {
+        for (k, x) in row.chunks(block).enumerate() {
+            match &p.functions.data[k % count] {
+                ScalarFn::Step(step) => step.values_at(x, &mut out),
+                f @ ScalarFn::Piecewise(_) => out.extend(x.iter().map(|&x| f.value_down(x))),
+            }
         }
     }
     out
@@ -302,8 +301,29 @@ pub fn affine_enclosure(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure
         let absolute = if let Rounding::Slack { absolute, .. } = &a.rounding { *absolute.at(i % len) } else { 0.0 };
         *r = add_up(inflate(*r, products + 8), absolute);
     }
-    let result = Enclosure { center, radius: Some(radius) };
+    let mut result = Enclosure { center, radius: Some(radius) };
+    open_where_overflowing(&mut result, &a.rounding);
     if a.rounding == Rounding::Nearest32 { nearest32(&result) } else { result }
+}
+
+/// Where a float32 runtime might overflow, nothing is known: the radius becomes infinite.
+///
+/// # Why
+/// The radius is at least relative times the sum of all magnitudes, which bounds every partial sum in any order.
+fn open_where_overflowing(x: &mut Enclosure, rounding: &Rounding) {
+    let largest = f64::from(f32::MAX);
+    let most = match rounding {
+        Rounding::Exact => f64::MAX,
+        Rounding::Nearest32 => largest,
+        Rounding::Slack { relative, .. } => (relative * largest / 2.0).min(largest),
+    };
+    let limit = if *rounding == Rounding::Exact { f64::MAX } else { largest };
+    for (c, r) in x.center.iter_mut().zip(x.radius.iter_mut().flatten()) {
+        let fits = *r <= most && c.abs() + *r <= limit;
+        if !fits {
+            (*c, *r) = (0.0, f64::INFINITY);
+        }
+    }
 }
 
 /// [`affine_enclosure`] for element-wise maps, in directed arithmetic: exact wherever the f64 operations are, so that a product or
@@ -334,7 +354,12 @@ fn elementwise_enclosure(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosur
         center.iter_mut().for_each(|c| *c = *c as f32 as f64);
     }
     let bounds: Vec<(f64, f64)> = (0..rows * len).map(bounds).collect();
-    let center = center.iter().zip(&bounds).map(|(c, b)| c.clamp(b.0, b.1)).collect();
+    let largest = if a.rounding == Rounding::Exact { f64::MAX } else { f64::from(f32::MAX) };
+    let fits = |b: &(f64, f64)| b.0 >= -largest && b.1 <= largest;
+    let bounds = bounds.into_iter().map(|b| if fits(&b) { b } else { (f64::NEG_INFINITY, f64::INFINITY) });
+    let bounds: Vec<(f64, f64)> = bounds.collect();
+    let center =
+        center.iter().zip(&bounds).map(|(c, b)| if b.0.is_finite() { c.clamp(b.0, b.1) } else { 0.0 }).collect();
     Enclosure::from_bounds(center, bounds.into_iter())
 }
 

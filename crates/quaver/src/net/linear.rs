@@ -245,7 +245,8 @@ impl LinearMap {
         let rows = |w: &[f64], n: usize| {
             w.chunks(n.max(1)).map(|r| round::inflate(r.iter().map(|x| x.abs()).sum(), n)).fold(0.0, f64::max)
         };
-        let exact = |w: &[f64], n: usize| w.chunks(n.max(1)).map(|r| r.iter().map(|x| x.abs()).sum()).fold(0.0, f64::max);
+        let exact =
+            |w: &[f64], n: usize| w.chunks(n.max(1)).map(|r| r.iter().map(|x| x.abs()).sum()).fold(0.0, f64::max);
         let (w, n) = (self.weights(), self.fan_in());
         // Sums of integers below 2^53 are exact: no inflation, so that limits such as 2^24 are not missed by a hair.
         let integral = w.iter().all(|x| x.fract() == 0.0) && exact(w, n) < 9e15;

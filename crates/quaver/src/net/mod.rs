@@ -286,7 +286,8 @@ impl Net {
             Op::Affine(a) => {
                 let bad = a.terms.iter().any(|(id, m)| m.inputs() != len_of(*id) || m.outputs() != node.len());
                 let unfit = a.terms.iter().any(|(_, m)| matches!(m, LinearMap::Conv(c) if !c.geometry.fits()));
-                let finite = a.bias.data.iter().chain(a.terms.iter().flat_map(|t| t.1.weights())).all(|w| w.is_finite());
+                let finite =
+                    a.bias.data.iter().chain(a.terms.iter().flat_map(|t| t.1.weights())).all(|w| w.is_finite());
                 let ok = !bad && !unfit && finite && spread_fits(a.bias.data.len(), a.bias.inner);
                 (!ok).then(|| "sizes of an affine node do not agree, or a constant is not finite".into())
             }

@@ -69,20 +69,21 @@ impl Step {
     }
 
     /// Number of cuts crossed at x (exact: comparisons only).
-    #[inline]
+    #[inline(always)]
     pub fn index(&self, x: f64) -> usize {
         let n = self.cuts.len();
         // With evenly spaced cuts the guess is off by one at most; the last comparison finds out.
-        let guess = ((x - self.first[1]) * self.density + 1.0) as usize;
-        let k = guess.clamp(1, n.max(1));
+        let guess = (x - self.first[1]) * self.density + 1.0;
+        let k = guess.max(1.0).min(n.max(1) as f64) as u32 as usize;
         let t = &self.first[k - 1..k + 2];
         let found = k - 1 + usize::from(x >= t[1]) + usize::from(x >= t[2]);
         let next = self.first[(found + 1).min(n + 2)];
-        if x >= t[0] && x < next {
-            found
-        } else {
-            self.first[1..=n].partition_point(|t| x >= *t)
-        }
+        if x >= t[0] && x < next { found } else { self.first[1..=n].partition_point(|t| x >= *t) }
+    }
+
+    /// The values at many points.
+    pub fn values_at(&self, x: &[f64], out: &mut Vec<f64>) {
+        out.extend(x.iter().map(|&x| self.values[self.index(x)]));
     }
 
     fn index_exact(&self, x: &Dyadic) -> usize {

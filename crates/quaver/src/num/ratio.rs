@@ -58,10 +58,7 @@ impl Ratio {
 
     /// self other, exactly.
     pub fn times(&self, other: &Ratio) -> Ratio {
-        Ratio {
-            numerator: &self.numerator * &other.numerator,
-            denominator: &self.denominator * &other.denominator,
-        }
+        Ratio { numerator: &self.numerator * &other.numerator, denominator: &self.denominator * &other.denominator }
     }
 
     /// self / other, exactly.
@@ -158,14 +155,19 @@ fn decimal(text: &str) -> Option<Ratio> {
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
     let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(&digits);
-    if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) || exponent.abs() > 400 || text.len() > 500 {
+    if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) || exponent.abs() > 400 || text.len() > 500
+    {
         return None;
     }
     let numerator: BigInt = digits.strip_prefix('+').unwrap_or(&digits).parse().ok()?;
     let power = exponent - fraction.len() as i32;
     let ten = BigInt::from(10).pow(power.unsigned_abs());
     let one = BigInt::from(1);
-    Some(if power >= 0 { Ratio { numerator: numerator * ten, denominator: one } } else { Ratio { numerator, denominator: ten } })
+    Some(if power >= 0 {
+        Ratio { numerator: numerator * ten, denominator: one }
+    } else {
+        Ratio { numerator, denominator: ten }
+    })
 }
 
 #[cfg(test)]
@@ -174,7 +176,8 @@ mod tests {
 
     #[test]
     fn parses_what_users_write() {
-        for (text, value) in [("4/255", 4.0 / 255.0), ("0.03", 0.03), ("-1e-3", -0.001), ("+2.5", 2.5), ("1/-2", -0.5)] {
+        for (text, value) in [("4/255", 4.0 / 255.0), ("0.03", 0.03), ("-1e-3", -0.001), ("+2.5", 2.5), ("1/-2", -0.5)]
+        {
             assert_eq!(text.parse::<Ratio>().unwrap().approx(), value, "{text}");
         }
         for text in ["", "x", "1/0", "1//2", "0x10", "1e", "--1", "1e999", "nan", "-"] {

@@ -2,7 +2,7 @@
 
 use crate::model::ir::DType;
 use crate::model::lower::Lowered;
-use crate::net::{Grid, NodeId, Op, Rounding};
+use crate::net::Node;
 use crate::num::Ratio;
 
 /// All inputs between two corners, on the input's own grid (integers for an integer input, float32 values for a float
@@ -41,6 +41,8 @@ pub enum Ties {
 pub struct Robustness {
     /// Inputs.
     pub region: Region,
+    /// An input of the region that an attack tries before anything else, such as the centre of a ball.
+    pub center: Option<Vec<f64>>,
     /// Output element that must win.
     pub label: usize,
     /// Tie rule.
@@ -49,8 +51,8 @@ pub struct Robustness {
 
 /// The ball of a radius around an input in the input's real units: |x' - x| <= radius in every element, clipped.
 ///
-/// A float input is a float32; the corners are the outermost float32 values inside the exact ball. An integer input
-/// that the model dequantizes first is measured in real units, scale (q - z); one that it does not, in integers.
+/// A float input is a float32; the corners are the outermost float32 values inside the exact ball. An integer input is measured in
+/// real units, scale (q - z), where its first reader in the file gives them, else in integers.
 ///
 /// # Errors
 /// If the input has the wrong length or is not on the grid, or the clip range is empty.
@@ -63,37 +65,32 @@ pub fn ball(
     let id = lowered.net.inputs()[0];
     let (node, dtype) = (lowered.net.node(id), lowered.input_types[0]);
     if node.len() != center.len() {
-        return Err(PropertyError(format!("the model takes {} elements and the input has {}", node.len(), center.len())));
+        return Err(PropertyError(format!(
+            "the model takes {} elements and the input has {}",
+            node.len(),
+            center.len()
+        )));
     }
     if radius.is_negative() {
         return Err(PropertyError("the radius is negative".into()));
     }
-    let units = input_units(lowered, id);
+    let units = input_units(node);
     let mut region = Region { lo: vec![], hi: vec![] };
     for (i, &x) in center.iter().enumerate() {
-        let (lo, hi) = interval(x, dtype, units, radius, clip)
-            .ok_or_else(|| PropertyError(format!("element {i} of the input is {x}, outside the clip range or not {dtype}")))?;
+        let (lo, hi) = interval(x, dtype, units, radius, clip).ok_or_else(|| {
+            PropertyError(format!("element {i} of the input is {x}, outside the clip range or not {dtype}"))
+        })?;
         region.lo.push(lo);
         region.hi.push(hi);
     }
     Ok(region)
 }
 
-/// Scale and zero point by which the model dequantizes its integer input, if it does.
-fn input_units(lowered: &Lowered, input: NodeId) -> Option<(f64, f64)> {
-    let net = &lowered.net;
-    let quantized = net.node(input).quantization.as_ref();
-    if let Some(q) = quantized.filter(|q| q.scale.data.len() == 1 && q.zero_point.data.len() == 1) {
-        return Some((q.scale.data[0], q.zero_point.data[0] as f64));
-    }
-    net.ids().find_map(|id| match &net.node(id).op {
-        Op::Affine(a) if a.terms.len() == 1 && a.terms[0].0 == input && net.node(input).grid == Grid::Integer => {
-            let crate::net::LinearMap::Diagonal { scale, .. } = &a.terms[0].1 else { return None };
-            let one = scale.data.len() == 1 && a.bias.data.len() == 1 && a.rounding != Rounding::Exact;
-            one.then(|| (scale.data[0], -a.bias.data[0] / scale.data[0]))
-        }
-        _ => None,
-    })
+/// Scale and zero point of an integer input, where the model says what it means.
+fn input_units(node: &Node) -> Option<(f64, f64)> {
+    let q = node.quantization.as_ref()?;
+    let ([scale], [zero_point]) = (&q.scale.data[..], &q.zero_point.data[..]) else { return None };
+    Some((*scale, *zero_point as f64))
 }
 
 /// The interval of one element, on its grid.

@@ -134,7 +134,9 @@ impl<'a> Verifier<'a> {
         let (inputs, outputs) = (net.inputs(), net.outputs());
         if inputs.len() != 1 || outputs.len() != 1 || net.node(outputs[0]).len() < 2 {
             let found = format!("{} inputs and {} outputs", inputs.len(), outputs.len());
-            return Err(NotAClassifier(format!("a classifier has one input and one output of two or more scores; the model has {found}")));
+            return Err(NotAClassifier(format!(
+                "a classifier has one input and one output of two or more scores; the model has {found}"
+            )));
         }
         let prepared = Prepared::new(net);
         let score = score::score(net, outputs[0]);
@@ -164,6 +166,9 @@ impl<'a> Verifier<'a> {
         let bound = bounds.iter().copied().fold(f64::INFINITY, f64::min);
         if rivals.iter().zip(&bounds).all(|(r, b)| r.proved(*b)) {
             return Ok(Verdict::Holds(Proof { margin: bound, method }));
+        }
+        if let Some(witness) = claim.center.as_ref().and_then(|c| self.confirm(claim, &rivals, c)) {
+            return Ok(Verdict::Violated(witness));
         }
         let open: Vec<Rival> = rivals.iter().zip(&bounds).filter(|(r, b)| !r.proved(**b)).map(|(r, _)| *r).collect();
         let confirm = |input: &[f64]| self.confirm(claim, &rivals, input);

@@ -32,7 +32,11 @@ fn strictly_increasing(net: &Net, a: &Affine) -> Option<NodeId> {
         let source = net.node(*argument);
         let z = -b / s;
         let reach = source.range.0.abs().max(source.range.1.abs()) + z.abs();
-        source.grid == Grid::Integer && z.fract() == 0.0 && -z * s == *b && reach <= 1_048_576.0 && (1e-25..1e25).contains(s)
+        source.grid == Grid::Integer
+            && z.fract() == 0.0
+            && -z * s == *b
+            && reach <= 1_048_576.0
+            && (1e-25..1e25).contains(s)
     };
     match a.rounding {
         Rounding::Exact => Some(*argument),

@@ -40,7 +40,6 @@ impl Lowering<'_> {
             }
             Op::Sign => {
                 let cuts = vec![Cut::at(0.0), Cut { at: 0.0, strict: true }];
-                let cuts = vec![cuts[0], cuts[1]];
                 self.activation(node, Spread::all(ScalarFn::Step(Step::new(cuts, vec![-1.0, 0.0, 1.0]))))
             }
             Op::Neg => self.scaled_by_constant(node, 0, Spread::all(-1.0), Spread::all(0.0), 0.0),
@@ -78,7 +77,8 @@ impl Lowering<'_> {
     pub(super) fn activation(&mut self, node: &ModelNode, functions: Spread<ScalarFn>) -> Result<Known, LowerError> {
         let input = self.argument(node, 0)?;
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
-        let quantization = self.net.node(input).quantization.clone().filter(|_| self.value(node.output).dtype != DType::F32);
+        let quantization =
+            self.net.node(input).quantization.clone().filter(|_| self.value(node.output).dtype != DType::F32);
         Ok(Known::Node(self.pointwise(&name, &shape, input, functions, quantization)))
     }
 
@@ -97,7 +97,11 @@ impl Lowering<'_> {
     /// The profile's rounding of a sum.
     fn dot_rounding(&self, node: &ModelNode, products: usize) -> Result<Rounding, LowerError> {
         self.profile.dot(products).ok_or_else(|| {
-            self.refuse(node, format!("a float32 sum of {products} products has no useful error bound"), "use --profile real")
+            self.refuse(
+                node,
+                format!("a float32 sum of {products} products has no useful error bound"),
+                "use --profile real",
+            )
         })
     }
 
@@ -120,14 +124,14 @@ impl Lowering<'_> {
         let (name, signs) = (self.name_of(node), [1.0, sign]);
         let mut terms = vec![];
         let mut bias = Spread::all(0.0);
-        for position in 0..2 {
+        for (position, &sign) in signs.iter().enumerate() {
             let from = self.shape_in(node, position)?.to_vec();
             match self.constant(node, position) {
-                Some(data) => bias = self.spread(&data, &from, &shape).map(|b| b * signs[position]),
+                Some(data) => bias = self.spread(&data, &from, &shape).map(|b| b * sign),
                 None => {
                     let id = self.argument(node, position)?;
                     let id = self.broadcast(id, &from, &shape);
-                    let scale = Spread::all(signs[position]);
+                    let scale = Spread::all(sign);
                     terms.push((id, LinearMap::Diagonal { len: shape.iter().product(), scale }));
                 }
             }
@@ -172,14 +176,14 @@ impl Lowering<'_> {
             if data.contains(&0.0) {
                 return Err(self.refuse(node, "division by zero", "repair the model"));
             }
-            let divisor = self.spread(&data, &self.shape_in(node, 1)?.to_vec(), &shape);
+            let divisor = self.spread(&data, self.shape_in(node, 1)?, &shape);
             let exact = divisor.data.iter().all(|d| is_power_of_two(d.abs()));
             let inexact = if exact { 0.0 } else { 2.0 * U64 };
             return self.scaled_by_constant(node, 0, divisor.map(|d| 1.0 / d), Spread::all(0.0), inexact);
         }
         let position = usize::from(self.constant(node, 0).is_some());
         let data = self.constant(node, 1 - position).ok_or_else(|| two(self))?;
-        let factor = self.spread(&data, &self.shape_in(node, 1 - position)?.to_vec(), &shape);
+        let factor = self.spread(&data, self.shape_in(node, 1 - position)?, &shape);
         self.scaled_by_constant(node, position, factor, Spread::all(0.0), 0.0)
     }
 
@@ -220,8 +224,14 @@ impl Lowering<'_> {
                 let swap_out = (n > 1).then_some([n, m]);
                 Ok(Product { argument: 1, swap_in, swap_out, outer: n, n_in: k, n_out: m, weights })
             }
-            (Some(_), None) => Err(self.refuse(node, "a batched constant left operand", "make the weights the right operand")),
-            _ => Err(self.refuse(node, "both operands depend on the input", "only products with constant weights are supported")),
+            (Some(_), None) => {
+                Err(self.refuse(node, "a batched constant left operand", "make the weights the right operand"))
+            }
+            _ => Err(self.refuse(
+                node,
+                "both operands depend on the input",
+                "only products with constant weights are supported",
+            )),
         }
     }
 
@@ -236,7 +246,11 @@ impl Lowering<'_> {
     ) -> Result<Product, LowerError> {
         let leading: usize = b[..b.len().saturating_sub(2)].iter().product();
         if leading != 1 {
-            return Err(self.refuse(node, "weights that differ along a batch axis", "split the product into one for each batch"));
+            return Err(self.refuse(
+                node,
+                "weights that differ along a batch axis",
+                "split the product into one for each batch",
+            ));
         }
         let tail = &b[b.len().saturating_sub(2)..];
         let (k, n) = match tail {
@@ -267,9 +281,9 @@ impl Lowering<'_> {
         if node.inputs.get(position).copied().flatten().is_none() || beta == 0.0 {
             return Ok(Spread::all(0.0));
         }
-        let data = self.constant(node, position).ok_or_else(|| {
-            self.refuse(node, "the bias C depends on the input", "add it with an Add node")
-        })?;
+        let data = self
+            .constant(node, position)
+            .ok_or_else(|| self.refuse(node, "the bias C depends on the input", "add it with an Add node"))?;
         let (from, out) = (self.shape_in(node, position)?.to_vec(), self.shape_out(node).to_vec());
         Ok(self.spread(&data, &from, &out).map(|b| b * beta))
     }
@@ -290,10 +304,10 @@ impl Lowering<'_> {
         match product.swap_out {
             None => Ok(Known::Node(self.affine(&name, &shape, vec![(id, map)], bias, rounding))),
             Some(before) => {
-                let swapped = (0..before[0] * before[1])
-                    .map(|i| *bias.at((i % before[1]) * before[0] + i / before[1]))
-                    .collect();
-                let inner = self.affine(&format!("{name}_swapped"), &before, vec![(id, map)], Spread::each(swapped), rounding);
+                let swapped =
+                    (0..before[0] * before[1]).map(|i| *bias.at((i % before[1]) * before[0] + i / before[1])).collect();
+                let inner =
+                    self.affine(&format!("{name}_swapped"), &before, vec![(id, map)], Spread::each(swapped), rounding);
                 Ok(Known::Node(self.transpose(inner, &before, &[1, 0])))
             }
         }
@@ -301,12 +315,18 @@ impl Lowering<'_> {
 
     fn conv(&mut self, node: &ModelNode, p: &Plane, groups: usize) -> Result<Known, LowerError> {
         let weights = self.constant(node, 1).ok_or_else(|| {
-            self.refuse(node, "the weights depend on the input", "only convolutions with constant weights are supported")
+            self.refuse(
+                node,
+                "the weights depend on the input",
+                "only convolutions with constant weights are supported",
+            )
         })?;
         let bias = match node.inputs.get(2).copied().flatten() {
             None => Spread::all(0.0),
             Some(_) => {
-                let data = self.constant(node, 2).ok_or_else(|| self.refuse(node, "the bias is not constant", "repair the model"))?;
+                let data = self
+                    .constant(node, 2)
+                    .ok_or_else(|| self.refuse(node, "the bias is not constant", "repair the model"))?;
                 Spread::axis(data.to_vec(), p.out_size[0] * p.out_size[1])
             }
         };
@@ -333,7 +353,12 @@ impl Lowering<'_> {
     }
 
     /// A sum divided element-wise by counts.
-    fn mean(&mut self, node: &ModelNode, terms: Vec<(NodeId, LinearMap)>, counts: Spread<f64>) -> Result<Known, LowerError> {
+    fn mean(
+        &mut self,
+        node: &ModelNode,
+        terms: Vec<(NodeId, LinearMap)>,
+        counts: Spread<f64>,
+    ) -> Result<Known, LowerError> {
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
         let rounding = self.dot_rounding(node, terms.iter().map(|t| t.1.fan_in()).sum())?;
         let sum = self.affine(&format!("{name}_sum"), &shape, terms, Spread::all(0.0), rounding);
@@ -343,7 +368,9 @@ impl Lowering<'_> {
         let exact = counts.data.iter().all(|&c| is_power_of_two(c));
         let rounding = match (self.profile.single(), exact) {
             (single, true) => single,
-            (Rounding::Exact, false) => Rounding::Slack { relative: 2.0 * U64, absolute: Spread::all(f64::MIN_POSITIVE) },
+            (Rounding::Exact, false) => {
+                Rounding::Slack { relative: 2.0 * U64, absolute: Spread::all(f64::MIN_POSITIVE) }
+            }
             (_, false) => with_relative(self.dot_rounding(node, 1)?, 2.0 * U64),
         };
         let map = LinearMap::Diagonal { len: shape.iter().product(), scale: counts.map(|c| 1.0 / c) };
@@ -353,8 +380,7 @@ impl Lowering<'_> {
     /// Mean or sum over axes: they are moved last and summed by a dense map of ones.
     fn reduce(&mut self, node: &ModelNode, axes: &[usize], mean: bool) -> Result<Known, LowerError> {
         let shape = self.shape_in(node, 0)?.to_vec();
-        let perm: Vec<usize> =
-            (0..shape.len()).filter(|a| !axes.contains(a)).chain(axes.iter().copied()).collect();
+        let perm: Vec<usize> = (0..shape.len()).filter(|a| !axes.contains(a)).chain(axes.iter().copied()).collect();
         let n_in: usize = axes.iter().map(|&a| shape[a]).product();
         let input = self.argument(node, 0)?;
         let input = if perm.windows(2).all(|p| p[0] < p[1]) { input } else { self.transpose(input, &shape, &perm) };
@@ -372,21 +398,24 @@ impl Lowering<'_> {
     fn batch_norm(&mut self, node: &ModelNode, epsilon: f32) -> Result<Known, LowerError> {
         let mut parts = vec![];
         for position in 1..5 {
-            let problem = || self.refuse(node, "its parameters are not constants", "fold the normalization or export for inference");
+            let problem = || {
+                self.refuse(node, "its parameters are not constants", "fold the normalization or export for inference")
+            };
             parts.push(self.constant(node, position).ok_or_else(problem)?);
         }
         let shape = self.shape_out(node).to_vec();
         let inner: usize = shape.iter().skip(2).product();
         let (mut scale, mut bias, mut size) = (vec![], vec![], 0.0f64);
-        for i in 0..parts[0].len() {
-            let variance = parts[3][i] + f64::from(epsilon);
+        let [gains, offsets, means, variances] = &parts[..] else { unreachable!("four parameters were read") };
+        for (((gain, offset), mean), variance) in gains.iter().zip(&**offsets).zip(&**means).zip(&**variances) {
+            let variance = variance + f64::from(epsilon);
             if variance <= 0.0 {
                 return Err(self.refuse(node, "a variance is not positive", "repair the model"));
             }
-            let a = parts[0][i] / variance.sqrt();
+            let a = gain / variance.sqrt();
             scale.push(a);
-            bias.push(parts[1][i] - parts[2][i] * a);
-            size = size.max(parts[1][i].abs() + (parts[2][i] * a).abs());
+            bias.push(offset - mean * a);
+            size = size.max(offset.abs() + (mean * a).abs());
         }
         let id = self.argument(node, 0)?;
         // A runtime may fold the normalization into the sum before it.
@@ -417,7 +446,11 @@ impl Lowering<'_> {
         };
         match known {
             Some(known) if exact => Ok(known),
-            _ => Err(self.refuse(node, format!("a cast from {from} to {to} that may round or wrap"), "quantize with QuantizeLinear")),
+            _ => Err(self.refuse(
+                node,
+                format!("a cast from {from} to {to} that may round or wrap"),
+                "quantize with QuantizeLinear",
+            )),
         }
     }
 }

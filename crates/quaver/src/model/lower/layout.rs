@@ -68,7 +68,13 @@ impl Lowering<'_> {
     }
 
     /// The result of an index map over the inputs of a node.
-    fn gathered(&mut self, node: &ModelNode, shape: &[usize], origins: Origins, fill: f64) -> Result<Known, LowerError> {
+    fn gathered(
+        &mut self,
+        node: &ModelNode,
+        shape: &[usize],
+        origins: Origins,
+        fill: f64,
+    ) -> Result<Known, LowerError> {
         let inputs: Vec<Known> = (0..node.inputs.len()).filter_map(|p| self.input(node, p)).collect();
         let constants: Option<Vec<&Arc<Vec<f64>>>> = inputs
             .iter()

@@ -138,7 +138,7 @@ pub fn lower(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError
         notes: vec![],
         malformed: None,
     };
-    lowering.inputs_and_constants()?;
+    lowering.inputs_and_constants(model)?;
     let softmax = lowering.final_softmax();
     for (index, node) in rewritten.nodes.iter().enumerate() {
         if softmax.iter().flatten().any(|s| s.0 == index) {
@@ -178,7 +178,7 @@ pub fn lower(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError
 }
 
 impl<'a> Lowering<'a> {
-    fn inputs_and_constants(&mut self) -> Result<(), LowerError> {
+    fn inputs_and_constants(&mut self, file: &Model) -> Result<(), LowerError> {
         for (i, &id) in self.model.inputs.iter().enumerate() {
             let value = self.model.value(id);
             let (grid, range) = match value.range.or(value.dtype.integer_range()) {
@@ -186,7 +186,8 @@ impl<'a> Lowering<'a> {
                 None => (self.profile.float_grid(), (f64::NEG_INFINITY, f64::INFINITY)),
             };
             let op = crate::net::Op::Input(i);
-            let node = Node { name: value.name.clone(), shape: value.shape.clone(), op, grid, range, quantization: None };
+            let quantization = file.inputs.get(i).and_then(|&input| input_quantization(file, input));
+            let node = Node { name: value.name.clone(), shape: value.shape.clone(), op, grid, range, quantization };
             self.known[id.0] = Some(Known::Node(self.net.add(node)));
         }
         for (i, value) in self.model.values.iter().enumerate() {
@@ -199,7 +200,12 @@ impl<'a> Lowering<'a> {
                 if let Some(k) = data.iter().position(|x| !x.is_finite()) {
                     let reader = self.model.nodes.iter().find(|n| n.inputs.contains(&Some(ValueId(i))));
                     let problem = format!("element {k} of constant `{}` is {}", value.name, data[k]);
-                    return Err(LowerError::at(self.model, reader, problem, "repair the model: constants must be finite"));
+                    return Err(LowerError::at(
+                        self.model,
+                        reader,
+                        problem,
+                        "repair the model: constants must be finite",
+                    ));
                 }
                 self.known[i] = Some(Known::Constant(Arc::new(data)));
             }
@@ -348,7 +354,9 @@ impl<'a> Lowering<'a> {
         match &node.op {
             Op::Identity | Op::Reshape | Op::Flatten => {
                 let id = self.input_id(node, 0)?;
-                self.known[id.0].clone().ok_or_else(|| self.refuse(node, "its input is not defined", "repair the model"))
+                self.known[id.0]
+                    .clone()
+                    .ok_or_else(|| self.refuse(node, "its input is not defined", "repair the model"))
             }
             Op::Transpose { .. }
             | Op::Concat { .. }
@@ -396,4 +404,24 @@ impl<'a> Lowering<'a> {
             | Op::ConvInteger { .. } => self.quantized(node),
         }
     }
+}
+
+/// What an integer input means, as its first reader in the file says: its scale and zero point are the two inputs after it.
+fn input_quantization(model: &Model, input: ValueId) -> Option<Quantization> {
+    if model.value(input).dtype == DType::F32 {
+        return None;
+    }
+    let reader = model.nodes.iter().find(|n| n.inputs.contains(&Some(input)))?;
+    if !reader.op.is_quantized() {
+        let layout = matches!(
+            reader.op,
+            Op::Reshape | Op::Flatten | Op::Transpose { .. } | Op::Slice { .. } | Op::MaxPool { .. }
+        );
+        return if layout { input_quantization(model, reader.output) } else { None };
+    }
+    let position = reader.inputs.iter().position(|i| *i == Some(input))?;
+    let scale = model.constant(reader, position + 1)?.as_f32()?.to_vec();
+    let zero_point = model.constant(reader, position + 2).and_then(|z| z.to_i64()).unwrap_or(vec![0]);
+    let ([scale], [zero_point]) = (&scale[..], &zero_point[..]) else { return None };
+    Some(Quantization { scale: Spread::all(f64::from(*scale)), zero_point: Spread::all(*zero_point) })
 }

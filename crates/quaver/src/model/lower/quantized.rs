@@ -264,9 +264,7 @@ impl Lowering<'_> {
 
     /// Whether u8 x s8 products can leave 16 bits when any two of one output are added: on CPUs without VNNI that saturates.
     fn pair_saturation(&self, node: &ModelNode, weights: usize, raw: &[f64], depth: usize) -> Standing {
-        let dtype = |position: usize| {
-            node.inputs.get(position).copied().flatten().map(|id| self.value(id).dtype)
-        };
+        let dtype = |position: usize| node.inputs.get(position).copied().flatten().map(|id| self.value(id).dtype);
         if dtype(0) != Some(DType::U8) || dtype(weights) != Some(DType::I8) {
             return Standing::Proved;
         }
@@ -318,7 +316,11 @@ impl Lowering<'_> {
         }
         if self.profile.limits().saturating_pairs && saturation == Standing::Assumed {
             let problem = "pairs of u8 x s8 products may leave 16 bits, which saturates on CPUs without VNNI";
-            return Err(self.refuse(node, problem, "quantize weights to 7 bits (reduce_range), or use --profile ort-fused"));
+            return Err(self.refuse(
+                node,
+                problem,
+                "quantize weights to 7 bits (reduce_range), or use --profile ort-fused",
+            ));
         }
         let bits = 64 - (largest as u64).leading_zeros() + 1;
         let name = node.name.clone();
@@ -332,7 +334,10 @@ impl Lowering<'_> {
     /// R(alpha sx): the scale that alpha leaves to the requantization.
     fn scaled_input(&self, node: &ModelNode, scale: f32, alpha: f32) -> Result<f32, LowerError> {
         let product = alpha * scale;
-        if alpha != 1.0 && self.profile.float_grid() == Grid::Real && f64::from(product) != f64::from(alpha) * f64::from(scale) {
+        if alpha != 1.0
+            && self.profile.float_grid() == Grid::Real
+            && f64::from(product) != f64::from(alpha) * f64::from(scale)
+        {
             return Err(self.refuse(node, "alpha times the scale is not a float32", "use --profile ort-fused"));
         }
         Ok(product)
@@ -356,10 +361,8 @@ impl Lowering<'_> {
             self.usable_factor(node, ort::multiplier(&r))?;
             functions.push(ScalarFn::Step(self.profile.requantize(&r)));
         }
-        let quantization = Quantization {
-            scale: Spread::all(f64::from(output.scale)),
-            zero_point: Spread::all(output.zero_point),
-        };
+        let quantization =
+            Quantization { scale: Spread::all(f64::from(output.scale)), zero_point: Spread::all(output.zero_point) };
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
         let inner = if channels == 1 { 1 } else { acc.inner };
         let functions = Spread::axis(functions, inner);
@@ -367,7 +370,13 @@ impl Lowering<'_> {
     }
 
     /// R(R(acc) R(R(alpha sx) sw)): both roundings are affine nodes; the first is none below 2^24.
-    fn float_output(&mut self, node: &ModelNode, acc: Accumulator, alpha: f32, weights: &Parameters) -> Result<Known, LowerError> {
+    fn float_output(
+        &mut self,
+        node: &ModelNode,
+        acc: Accumulator,
+        alpha: f32,
+        weights: &Parameters,
+    ) -> Result<Known, LowerError> {
         let x = self.constant(node, 1).map_or(1.0, |s| s[0] as f32);
         let input_scale = self.scaled_input(node, x, alpha)?;
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
@@ -381,7 +390,8 @@ impl Lowering<'_> {
             rounding.clone(),
         );
         let exact = self.profile.float_grid() == Grid::Real;
-        let factor = |&sw: &f32| if exact { f64::from(input_scale) * f64::from(sw) } else { f64::from(input_scale * sw) };
+        let factor =
+            |&sw: &f32| if exact { f64::from(input_scale) * f64::from(sw) } else { f64::from(input_scale * sw) };
         let inner = if weights.scales.len() == 1 { 1 } else { acc.inner };
         let scale = Spread::axis(weights.scales.iter().map(factor).collect(), inner);
         let terms = vec![(rounded, LinearMap::Diagonal { len, scale })];
@@ -393,7 +403,11 @@ impl Lowering<'_> {
         if factor.is_normal() && factor > 0.0 {
             return Ok(());
         }
-        Err(self.refuse(node, format!("the scales combine to {factor}"), "repair the scales: their product must be a normal float32"))
+        Err(self.refuse(
+            node,
+            format!("the scales combine to {factor}"),
+            "repair the scales: their product must be a normal float32",
+        ))
     }
 
     fn exact_profile(&self) -> bool {
@@ -418,7 +432,10 @@ impl Lowering<'_> {
             let terms = vec![(id_a, diagonal(sa)), (id_b, diagonal(sb))];
             // 24 + 9 bits each; their sum is exact in f64 unless the scales are 2^20 apart.
             let bias = -(sa * za) - sb * zb;
-            (self.affine(&format!("{name}_sum"), &shape, terms, Spread::all(bias), rounding), self.profile.quantize(&out))
+            (
+                self.affine(&format!("{name}_sum"), &shape, terms, Spread::all(bias), rounding),
+                self.profile.quantize(&out),
+            )
         } else {
             let (p, q) = (a.scales[0] / out.scale, b.scales[0] / out.scale);
             self.usable_factor(node, p)?;
@@ -450,9 +467,17 @@ impl Lowering<'_> {
             return Err(self.refuse(node, "channels_last pooling in the file", "export with channels first"));
         }
         if self.exact_profile() {
-            return Err(self.refuse(node, "has no `real` form yet", "use --profile ort-fused, or the QDQ form of the model"));
+            return Err(self.refuse(
+                node,
+                "has no `real` form yet",
+                "use --profile ort-fused, or the QDQ form of the model",
+            ));
         }
         let p = self.plane(node, window)?;
+        if p.is_whole_image() {
+            // The kernel hands a window over the whole image to the global one, which adds the zero point after rounding.
+            return self.quantized_global_pool(node, false);
+        }
         let (x, out) = (self.parameters(node, 1, 2)?, self.output_quantizer(node, 3, 4)?);
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
         let input = self.argument(node, 0)?;
@@ -478,7 +503,13 @@ impl Lowering<'_> {
                     Some(before) => {
                         let identity = || LinearMap::identity(outputs);
                         let terms = vec![(before, identity()), (tap, identity())];
-                        self.affine(&format!("{name}_sum_{ky}_{kx}"), &shape, terms, Spread::all(0.0), Rounding::Nearest32)
+                        self.affine(
+                            &format!("{name}_sum_{ky}_{kx}"),
+                            &shape,
+                            terms,
+                            Spread::all(0.0),
+                            Rounding::Nearest32,
+                        )
                     }
                 });
             }
@@ -584,11 +615,16 @@ impl Lowering<'_> {
         f: impl Fn(f32) -> f32,
     ) -> Result<NodeId, LowerError> {
         if self.exact_profile() {
-            return Err(self.refuse(node, "has no `real` form yet", "use --profile ort-fused, or the QDQ form of the model"));
+            return Err(self.refuse(
+                node,
+                "has no `real` form yet",
+                "use --profile ort-fused, or the QDQ form of the model",
+            ));
         }
         let (s, z) = (p.scales[0], p.zero_points[0]);
         let g = |q: i64| ort::quantize_value(f((q - z) as f32 * s), out);
-        let step = accumulator_step(out.range, g, |k| (k - out.zero_point) as f64 * f64::from(out.scale / s) + z as f64);
+        let step =
+            accumulator_step(out.range, g, |k| (k - out.zero_point) as f64 * f64::from(out.scale / s) + z as f64);
         let quantization = self.meaning(&Parameters { scales: vec![out.scale], zero_points: vec![out.zero_point] }, 1);
         let name = format!("{}_requantized", self.net.node(id).name);
         Ok(self.pointwise(&name, shape, id, Spread::all(ScalarFn::Step(step)), Some(quantization)))

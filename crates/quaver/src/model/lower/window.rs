@@ -26,6 +26,11 @@ impl Plane {
         (self.out_size[axis].max(1) - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
     }
 
+    /// Whether the only window is the unpadded image.
+    pub fn is_whole_image(&self) -> bool {
+        self.kernel == self.in_size && self.pad_begin == [0, 0] && self.pad_end == [0, 0]
+    }
+
     /// Coordinates on an axis that window o reads, as positions of the unpadded image (possibly outside).
     fn reads(&self, axis: usize, o: usize) -> impl Iterator<Item = i64> + use<> {
         let first = (o * self.stride[axis]) as i64 - self.pad_begin[axis] as i64;

@@ -90,7 +90,13 @@ impl Assembly {
 
     /// Adds a constant under a name that was claimed.
     pub fn constant(&mut self, name: String, tensor: Arc<Tensor>) -> ValueId {
-        self.push(Value { name, dtype: tensor.dtype(), shape: tensor.shape.clone(), constant: Some(tensor), range: None })
+        self.push(Value {
+            name,
+            dtype: tensor.dtype(),
+            shape: tensor.shape.clone(),
+            constant: Some(tensor),
+            range: None,
+        })
     }
 
     fn check_activation(&self, shape: &[usize]) -> Result<(), Problem> {

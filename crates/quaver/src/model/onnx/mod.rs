@@ -2,7 +2,7 @@
 //!
 //! [`read`] turns a file into a [`crate::model::ir::Model`]: every attribute is looked at, every default is made
 //! explicit, shapes are inferred and checked against those the file declares, and constant arithmetic is folded.
-//! [`write`] is the inverse, up to the normalisation that the reader does.
+//! [`fn@write`] is the inverse, up to the normalisation that the reader does.
 
 mod assembly;
 mod attributes;

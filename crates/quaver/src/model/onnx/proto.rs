@@ -51,7 +51,7 @@ pub mod data_type {
     }
 }
 
-/// Numbers of [`AttributeProto::type`](AttributeProto#structfield.r#type).
+/// Numbers of the field `type` of [`AttributeProto`].
 pub mod attribute_type {
     pub const FLOAT: i32 = 1;
     pub const INT: i32 = 2;

@@ -163,7 +163,13 @@ impl<'a> Rewriter<'a> {
                 let op = Op::QLinearConv { window: window.clone(), group: *group };
                 self.layer(index, 0, op, (x, fraction), w, node.inputs.get(2).copied().flatten())
             }
-            Op::Reshape | Op::Flatten | Op::Identity | Op::Transpose { .. } | Op::MaxPool { .. } | Op::GlobalMaxPool | Op::Slice { .. } => {
+            Op::Reshape
+            | Op::Flatten
+            | Op::Identity
+            | Op::Transpose { .. }
+            | Op::MaxPool { .. }
+            | Op::GlobalMaxPool
+            | Op::Slice { .. } => {
                 let (x, fraction) = self.argument(node)?;
                 let range = self.out.value(x).range;
                 let shape = self.source.value(node.output).shape.clone();
@@ -205,11 +211,18 @@ impl<'a> Rewriter<'a> {
             Some(Some(b)) if accumulator >= self.format.fraction => {
                 let shift = (accumulator - self.format.fraction) as u32;
                 let flat = Tensor { shape: vec![b.len()], data: b.data.clone() };
-                Some(self.constant(&format!("{}_bias", node.name), integers(&flat, self.format.fraction, signed, shift)))
+                Some(
+                    self.constant(&format!("{}_bias", node.name), integers(&flat, self.format.fraction, signed, shift)),
+                )
             }
             Some(_) => {
                 let cure = "give the bias as a constant, and weights at least as many fractional bits as the result";
-                return Err(LowerError::new(self.source, node, "the bias cannot be aligned with the accumulator", cure));
+                return Err(LowerError::new(
+                    self.source,
+                    node,
+                    "the bias cannot be aligned with the accumulator",
+                    cure,
+                ));
             }
         };
         let value = source.value(end);
@@ -259,7 +272,12 @@ impl<'a> Rewriter<'a> {
     fn matrix(&self, node: &Node, transposed: bool) -> Result<Tensor, LowerError> {
         let w = self.weights(node)?;
         let (Data::F32(data), [rows, columns]) = (&w.data, &w.shape[..]) else {
-            return Err(LowerError::new(self.source, node, "the weights are not a float32 matrix", "use another --profile"));
+            return Err(LowerError::new(
+                self.source,
+                node,
+                "the weights are not a float32 matrix",
+                "use another --profile",
+            ));
         };
         if !transposed {
             return Ok(w);
@@ -269,7 +287,13 @@ impl<'a> Rewriter<'a> {
     }
 
     fn integer_value(&self, name: &str, shape: &[usize]) -> Value {
-        Value { name: name.into(), dtype: crate::model::ir::DType::I32, shape: shape.to_vec(), constant: None, range: None }
+        Value {
+            name: name.into(),
+            dtype: crate::model::ir::DType::I32,
+            shape: shape.to_vec(),
+            constant: None,
+            range: None,
+        }
     }
 
     fn quantized_value(&mut self, name: &str, shape: &[usize], range: (i64, i64)) -> ValueId {
@@ -288,7 +312,10 @@ impl<'a> Rewriter<'a> {
     }
 
     fn scale_of(&mut self, fraction: i32) -> Option<ValueId> {
-        Some(self.constant(&format!("scale_{fraction}_{}", self.out.values.len()), Tensor::scalar((-fraction as f32).exp2())))
+        Some(self.constant(
+            &format!("scale_{fraction}_{}", self.out.values.len()),
+            Tensor::scalar((-fraction as f32).exp2()),
+        ))
     }
 
     fn push(&mut self, name: &str, op: Op, inputs: Vec<Option<ValueId>>, output: ValueId) {

@@ -103,7 +103,9 @@ impl fmt::Debug for dyn Profile {
 
 /// The text names no profile.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown profile `{text}`: {problem}; the profiles are real, float32, ort-fused, ort-fused-any-x86 and fixed-point(Q,F)")]
+#[error(
+    "unknown profile `{text}`: {problem}; the profiles are real, float32, ort-fused, ort-fused-any-x86 and fixed-point(Q,F)"
+)]
 pub struct UnknownProfile {
     text: String,
     problem: String,

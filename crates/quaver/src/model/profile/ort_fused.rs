@@ -34,8 +34,9 @@ impl Profile for OrtFused {
         graph.propagate_quantize();
         graph.propagate_dequantize();
         graph.refuse_what_is_not_exact()?;
-        graph.quantize_biases();
-        graph.fuse()?;
+        graph.refuse_misread_products()?;
+        graph.quantize_biases()?;
+        graph.fuse();
         graph.cancel_pairs();
         graph.remove_dead();
         Ok(graph.model)
@@ -72,7 +73,9 @@ impl Profile for OrtFused {
     fn assumptions(&self) -> Vec<String> {
         let mut all = vec!["ONNX Runtime 1.31 CPU kernels, graph optimization level ALL".to_string()];
         if !self.any_x86 {
-            all.push("u8 x s8 products do not saturate in 16 bits (a CPU with VNNI, or weights that cannot reach it)".into());
+            all.push(
+                "u8 x s8 products do not saturate in 16 bits (a CPU with VNNI, or weights that cannot reach it)".into(),
+            );
         }
         all
     }
@@ -189,7 +192,8 @@ impl Graph {
         match op {
             Op::Relu => q.zero_point == lo,
             Op::Clip { min, max } => {
-                min.is_none_or(|m| ort::quantize_value(m, &q) <= lo) && max.is_none_or(|m| ort::quantize_value(m, &q) >= hi)
+                min.is_none_or(|m| ort::quantize_value(m, &q) <= lo)
+                    && max.is_none_or(|m| ort::quantize_value(m, &q) >= hi)
             }
             _ => false,
         }
@@ -232,7 +236,9 @@ impl Graph {
                     "store the zero point as an input (0 of type uint8 is the default), or use --profile float32",
                 );
             }
-            if shape(2).is_some() && shape(1) != shape(2) {
+            // The zero point of an int32 bias is 0 in any shape, and no kernel reads it.
+            let bias = self.input(index, 0).is_some_and(|v| self.dtype(v) == DType::I32);
+            if !bias && shape(2).is_some() && shape(1) != shape(2) {
                 return refuse(
                     "scale and zero point differ in shape, which the format does not allow and ONNX Runtime does not fuse",
                     "store both as scalars, or both with one element for each channel",
@@ -252,7 +258,8 @@ impl Graph {
             let Some(add) = self.only_consumer(output).filter(|&a| self.node(a).op == Op::Add) else { continue };
             let other = self.node(add).inputs.iter().flatten().copied().find(|&v| v != output);
             let width = self.model.value(output).shape[1];
-            let is_row = |v: &ValueId| self.constant(*v).is_some_and(|t| t.shape.len() <= 2 && t.len() == width);
+            let is_row =
+                |v: &ValueId| self.constant(*v).is_some_and(|t| matches!(t.shape.len(), 1 | 2) && t.len() == width);
             let Some(bias) = other.filter(is_row) else { continue };
             let mut inputs = self.node(index).inputs.clone();
             inputs.push(Some(bias));
@@ -270,15 +277,17 @@ impl Graph {
             let quantized = self.ends_in_quantize(node.output);
             let from_dequantize = |p: usize| self.input(index, p).and_then(|v| self.dequantized(v));
             let is_constant = |p: usize| self.input(index, p).is_some_and(|v| self.constant(v).is_some());
-            if product && !matches!(node.op, Op::MatMul) && quantized && from_dequantize(0).is_some() && is_constant(1) {
+            if product && !matches!(node.op, Op::MatMul) && quantized && from_dequantize(0).is_some() && is_constant(1)
+            {
                 return refuse(
                     "ONNX Runtime quantizes these float weights to int8 behind your back",
                     "quantize the weights too (a DequantizeLinear before them), or use --profile float32",
                 );
             }
             let dense = matches!(node.op, Op::MatMul | Op::Gemm { trans_b: false, .. });
-            let small = |p: Pair| matches!(self.dtype(p.integer), DType::I8 | DType::U8) && self.constant(p.integer).is_some();
-            if dense && !quantized && from_dequantize(0).is_none() && from_dequantize(1).is_some_and(small) {
+            let small =
+                |p: Pair| matches!(self.dtype(p.integer), DType::I8 | DType::U8) && self.constant(p.integer).is_some();
+            if dense && from_dequantize(0).is_none() && from_dequantize(1).is_some_and(small) {
                 return refuse(
                     "ONNX Runtime runs weight-only quantization with a kernel whose arithmetic is not known exactly",
                     "quantize the activations too, or use --profile float32",
@@ -290,16 +299,28 @@ impl Graph {
                     "fold the factor into the neighbouring weights, or use --profile float32",
                 );
             }
-            if node.op == Op::MatMul && self.model.value(node.output).shape.len() > 2 && self.adds_row_then_quantizes(node.output) {
+            if node.op == Op::MatMul
+                && self.model.value(node.output).shape.len() > 2
+                && self.adds_row_then_quantizes(node.output)
+            {
                 return refuse(
                     "ONNX Runtime fuses this MatMul of rank 3 with the Add only if every dimension is fixed, with another result",
                     "reshape to rank 2 before the MatMul, or use --profile float32",
                 );
             }
-            let all_signed = |p: usize| from_dequantize(p).is_some_and(|x| self.dtype(x.integer) == DType::I8 && self.model.inputs.contains(&x.integer));
-            let simple = matches!(node.op, Op::Add | Op::AveragePool { .. } | Op::GlobalAveragePool | Op::LeakyRelu { .. } | Op::Concat { .. });
+            let all_signed = |p: usize| {
+                from_dequantize(p)
+                    .is_some_and(|x| self.dtype(x.integer) == DType::I8 && self.model.inputs.contains(&x.integer))
+            };
+            let simple = matches!(
+                node.op,
+                Op::Add | Op::AveragePool { .. } | Op::GlobalAveragePool | Op::LeakyRelu { .. } | Op::Concat { .. }
+            );
             if simple && quantized && (0..node.inputs.len()).all(all_signed) {
-                return refuse("int8 graph inputs that meet here were not measured", "quantize activations to uint8, or use --profile float32");
+                return refuse(
+                    "int8 graph inputs that meet here were not measured",
+                    "quantize activations to uint8, or use --profile float32",
+                );
             }
             if matches!(node.op, Op::QuantizeLinear { .. }) && self.merges_with_previous(index) {
                 return refuse(
@@ -340,23 +361,33 @@ impl Graph {
     }
 
     /// Float biases of a Gemm or Conv between Q/DQ become int32: rne(R(b / R(sx sw))), even if the node is not fused later.
-    fn quantize_biases(&mut self) {
+    fn quantize_biases(&mut self) -> Result<(), LowerError> {
         let mut index = 0;
         while index < self.model.nodes.len() {
             let product = matches!(self.node(index).op, Op::Gemm { .. } | Op::Conv { .. });
             if let Some((bias, scales)) = product.then(|| self.float_bias(index)).flatten() {
-                self.quantize_bias(index, bias, scales);
+                self.quantize_bias(index, bias, scales)?;
                 // The new DequantizeLinear stands before the node.
                 index += 1;
             }
             index += 1;
         }
+        Ok(())
     }
 
-    fn quantize_bias(&mut self, index: usize, bias: ValueId, scales: Vec<f32>) {
+    fn quantize_bias(&mut self, index: usize, bias: ValueId, scales: Vec<f32>) -> Result<(), LowerError> {
         let values = self.constant(bias).and_then(|t| t.as_f32()).unwrap_or(&[]);
         let at = |c: usize| scales[if scales.len() == 1 { 0 } else { c }];
-        let quantized: Vec<i32> = values.iter().enumerate().map(|(c, b)| (b / at(c)).round_ties_even() as i32).collect();
+        let quotients: Vec<f32> = values.iter().enumerate().map(|(c, b)| (b / at(c)).round_ties_even()).collect();
+        if !quotients.iter().all(|q| q.abs() < 2_147_483_648.0) {
+            return Err(LowerError::new(
+                &self.model,
+                self.node(index),
+                "ONNX Runtime quantizes this float bias to int32, which cannot hold it",
+                "use larger scales or a smaller bias, or --profile float32",
+            ));
+        }
+        let quantized: Vec<i32> = quotients.iter().map(|&q| q as i32).collect();
         let (name, n) = (self.model.value(bias).name.clone(), quantized.len());
         let integer = Tensor { shape: vec![n], data: Data::I32(quantized) };
         let integer = self.add_constant(format!("{name}_quantized"), integer);
@@ -366,13 +397,15 @@ impl Graph {
         let name = format!("{name}_DequantizeLinear");
         let inputs = vec![Some(integer), Some(scale), None];
         self.model.nodes.insert(index, Node { name, op: Op::DequantizeLinear { axis: 0 }, inputs, output });
+        Ok(())
     }
 
     /// The float bias of a node that the runtime quantizes, with the scale R(sx sw) of each channel.
     fn float_bias(&self, index: usize) -> Option<(ValueId, Vec<f32>)> {
         let bias = self.input(index, 2)?;
         let tensor = self.constant(bias)?;
-        (tensor.shape.len() == 1 && tensor.as_f32().is_some() && self.ends_in_quantize(self.node(index).output)).then_some(())?;
+        (tensor.shape.len() == 1 && tensor.as_f32().is_some() && self.ends_in_quantize(self.node(index).output))
+            .then_some(())?;
         let x = self.dequantized(self.input(index, 0)?)?;
         self.is_single(x.scale).then_some(())?;
         let sx = self.constant(x.scale)?.as_f32()?[0];
@@ -426,16 +459,11 @@ impl Graph {
         let q = self.node(index).clone();
         let scale = q.inputs.get(1).copied().flatten()?;
         let explicit = q.inputs.get(2).copied().flatten().is_some();
-        let eight = matches!(self.dtype(q.output), DType::I8 | DType::U8);
         let ready = explicit && self.is_single(scale) && matches!(q.op, Op::QuantizeLinear { .. });
         let source = q.inputs[0].filter(|&v| ready && self.only_consumer(v) == Some(index))?;
         let before = self.producer(source)?;
         let moved = self.node(before).clone();
-        let passes = match moved.op {
-            Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } => true,
-            Op::MaxPool { .. } => eight,
-            _ => false,
-        };
+        let passes = passes_integers(&moved.op);
         let input = moved.inputs[0].filter(|&v| passes && self.only_consumer(v) == Some(before))?;
         self.producer(input).filter(|&p| !matches!(self.node(p).op, Op::DequantizeLinear { .. }))?;
         let value = self.model.value(input).clone();
@@ -455,37 +483,34 @@ impl Graph {
         let mut index = 0;
         while index < self.model.nodes.len() {
             let node = self.node(index).clone();
-            let moves = matches!(node.op, Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::MaxPool { .. });
+            let moves = passes_integers(&node.op);
             let pair = node.inputs[0].and_then(|v| self.activation(v));
             if let (true, Some(pair)) = (moves, pair) {
                 let dtype = self.dtype(pair.integer);
-                let eight = matches!(dtype, DType::I8 | DType::U8);
-                if eight || !matches!(node.op, Op::MaxPool { .. }) {
-                    let old = self.model.value(node.output).clone();
-                    let integer = self.add_value(Value { name: format!("{}_integer", old.name), dtype, ..old });
-                    let mut inputs = node.inputs.clone();
-                    inputs[0] = Some(pair.integer);
-                    self.model.nodes[index] = Node { inputs, output: integer, ..node.clone() };
-                    let inputs = vec![Some(integer), Some(pair.scale), pair.zero_point];
-                    let name = format!("{}_DequantizeLinear", node.name);
-                    let op = Op::DequantizeLinear { axis: 0 };
-                    self.model.nodes.insert(index + 1, Node { name, op, inputs, output: node.output });
-                    index += 1;
-                }
+                let old = self.model.value(node.output).clone();
+                let integer = self.add_value(Value { name: format!("{}_integer", old.name), dtype, ..old });
+                let mut inputs = node.inputs.clone();
+                inputs[0] = Some(pair.integer);
+                self.model.nodes[index] = Node { inputs, output: integer, ..node.clone() };
+                let inputs = vec![Some(integer), Some(pair.scale), pair.zero_point];
+                let name = format!("{}_DequantizeLinear", node.name);
+                let op = Op::DequantizeLinear { axis: 0 };
+                self.model.nodes.insert(index + 1, Node { name, op, inputs, output: node.output });
+                index += 1;
             }
             index += 1;
         }
     }
 
     /// Groups of DequantizeLinear, an operation and (sometimes) QuantizeLinear become integer kernels.
-    fn fuse(&mut self) -> Result<(), LowerError> {
+    fn fuse(&mut self) {
         for index in 0..self.model.nodes.len() {
             match self.node(index).op.clone() {
-                Op::Gemm { alpha, beta, trans_a, trans_b } => self.fuse_gemm(index, (alpha, beta, trans_a, trans_b))?,
-                Op::MatMul => self.fuse_matmul(index)?,
+                Op::Gemm { alpha, beta, trans_a, trans_b } => self.fuse_gemm(index, (alpha, beta, trans_a, trans_b)),
+                Op::MatMul => self.fuse_matmul(index),
                 Op::Conv { window, group } => {
                     let Some((x, w, y)) = self.product_group(index) else { continue };
-                    let (Some(y), Some(bias)) = (y, self.integer_bias(index, &x, &w)?) else { continue };
+                    let (Some(y), Some(bias)) = (y, self.integer_bias(index, &x, &w)) else { continue };
                     let op = Op::QLinearConv { window, group };
                     let [wi, ws, wz] = inputs_of(&w);
                     let inputs = [&inputs_of(&x)[..], &[wi, ws, wz], &parameters_of(&y), &[bias]].concat();
@@ -509,7 +534,6 @@ impl Graph {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// The dequantized operands of a product and its quantizer, when their types have an integer kernel.
@@ -519,7 +543,7 @@ impl Graph {
         let y = self.quantized_after(output);
         let (tx, tw) = (self.dtype(x.integer), self.dtype(w.integer));
         // int8 that was not moved to uint8 has kernels only between a graph input and a graph output.
-        let ends = self.model.inputs.contains(&x.integer) && y.is_none_or(|y| self.is_output(y.integer));
+        let ends = self.model.inputs.contains(&x.integer) && y.is_some_and(|y| self.is_output(y.integer));
         let kernel = match (tx, tw) {
             (DType::U8, DType::I8 | DType::U8) => true,
             (DType::I8, DType::I8) => ends,
@@ -549,50 +573,65 @@ impl Graph {
     }
 
     /// The int32 bias of a product: `Some(None)` without one, `None` when it is not int32.
-    fn integer_bias(&self, index: usize, x: &Pair, w: &Pair) -> Result<Option<Option<ValueId>>, LowerError> {
-        let Some(bias) = self.input(index, 2) else { return Ok(Some(None)) };
-        let Some(pair) = self.dequantized(bias) else { return Ok(None) };
-        if self.dtype(pair.integer) != DType::I32 || self.constant(pair.integer).is_none() {
-            return Ok(None);
-        }
-        let values = |id: ValueId| self.constant(id).and_then(|t| t.as_f32()).unwrap_or(&[]).to_vec();
-        let (sx, sw, sb) = (values(x.scale), values(w.scale), values(pair.scale));
-        let differs = |(c, s): (usize, &f32)| {
-            let expected = sx[0] * sw[if sw.len() == 1 { 0 } else { c.min(sw.len() - 1) }];
-            (s - expected).abs() > 4.0 * f32::EPSILON * expected
-        };
-        if sb.iter().enumerate().any(differs) {
-            return Err(LowerError::new(
-                &self.model,
-                self.node(index),
-                "the scale of the int32 bias is not that of the accumulator; ONNX Runtime's kernel ignores it",
-                "store the bias at scale x_scale * w_scale, or use --profile float32",
-            ));
-        }
-        Ok(Some(Some(pair.integer)))
+    fn integer_bias(&self, index: usize, x: &Pair, w: &Pair) -> Option<Option<ValueId>> {
+        let Some(bias) = self.input(index, 2) else { return Some(None) };
+        let pair = self.dequantized(bias)?;
+        let is_int32 = self.dtype(pair.integer) == DType::I32 && self.constant(pair.integer).is_some();
+        (is_int32 && self.has_accumulator_scale(&pair, x, w)).then_some(Some(pair.integer))
     }
 
-    /// A per-channel weight scale must lie on the output channels: the kernels do not look at the axis.
-    fn check_axis(&self, index: usize, w: &Pair, axis: usize) -> Result<(), LowerError> {
-        let Op::DequantizeLinear { axis: stored } = self.node(w.node).op else { return Ok(()) };
-        if self.constant(w.scale).is_some_and(|s| s.len() > 1) && stored != axis {
-            return Err(LowerError::new(
-                &self.model,
-                self.node(index),
-                "the weights are quantized along the summed axis; ONNX Runtime's kernel would misread the scales",
-                "quantize weights along the output channels",
-            ));
+    /// Whether a bias is stored at the scale R(sx sw) of the accumulator.
+    fn has_accumulator_scale(&self, bias: &Pair, x: &Pair, w: &Pair) -> bool {
+        let values = |id: ValueId| self.constant(id).and_then(|t| t.as_f32()).unwrap_or(&[]).to_vec();
+        let (sx, sw, sb) = (values(x.scale), values(w.scale), values(bias.scale));
+        let fits = |(c, s): (usize, &f32)| {
+            let expected = sx[0] * sw[if sw.len() == 1 { 0 } else { c.min(sw.len() - 1) }];
+            (s - expected).abs() <= 4.0 * f32::EPSILON * expected
+        };
+        !sx.is_empty() && !sw.is_empty() && sb.iter().enumerate().all(fits)
+    }
+
+    /// What the integer kernels ignore must hold wherever they may run: the bias has the scale of the accumulator, and a
+    /// per-channel weight scale lies on the output channels.
+    fn refuse_misread_products(&self) -> Result<(), LowerError> {
+        for (index, node) in self.model.nodes.iter().enumerate() {
+            let rank = |w: &Pair| self.model.value(w.integer).shape.len();
+            let operand = |p: usize| self.input(index, p).and_then(|v| self.dequantized(v));
+            let (Some(x), Some(w)) = (operand(0), operand(1)) else { continue };
+            let channels = match node.op {
+                Op::Gemm { trans_b, .. } => usize::from(!trans_b),
+                Op::MatMul => rank(&w).saturating_sub(1),
+                Op::Conv { .. } => 0,
+                _ => continue,
+            };
+            if !matches!(self.dtype(x.integer), DType::I8 | DType::U8) || !self.is_single(x.scale) {
+                continue;
+            }
+            let refuse = |problem: &str, cure: &str| Err(LowerError::new(&self.model, node, problem, cure));
+            let bias = operand(2).filter(|b| self.dtype(b.integer) == DType::I32);
+            if bias.is_some_and(|b| !self.has_accumulator_scale(&b, &x, &w)) {
+                return refuse(
+                    "the scale of the int32 bias is not that of the accumulator; ONNX Runtime's kernel ignores it",
+                    "store the bias at scale x_scale * w_scale, or use --profile float32",
+                );
+            }
+            let Op::DequantizeLinear { axis } = self.node(w.node).op else { continue };
+            if self.constant(w.scale).is_some_and(|s| s.len() > 1) && axis != channels {
+                return refuse(
+                    "the weights are not quantized along the output channels; ONNX Runtime's kernel would misread the scales",
+                    "quantize weights along the output channels",
+                );
+            }
         }
         Ok(())
     }
 
-    fn fuse_gemm(&mut self, index: usize, (alpha, beta, trans_a, trans_b): (f32, f32, bool, bool)) -> Result<(), LowerError> {
-        let Some((x, w, y)) = self.product_group(index) else { return Ok(()) };
-        let Some(bias) = self.integer_bias(index, &x, &w)? else { return Ok(()) };
+    fn fuse_gemm(&mut self, index: usize, (alpha, beta, trans_a, trans_b): (f32, f32, bool, bool)) {
+        let Some((x, w, y)) = self.product_group(index) else { return };
+        let Some(bias) = self.integer_bias(index, &x, &w) else { return };
         if bias.is_some() && (beta != 1.0 || alpha != 1.0) {
-            return Ok(());
+            return;
         }
-        self.check_axis(index, &w, usize::from(!trans_b))?;
         let op = Op::QGemm { alpha, trans_a, trans_b };
         let [xi, wi] = [inputs_of(&x), inputs_of(&w)];
         match y {
@@ -602,12 +641,10 @@ impl Graph {
                 (node.op, node.inputs) = (op, [&xi[..], &wi, &[bias]].concat());
             }
         }
-        Ok(())
     }
 
-    fn fuse_matmul(&mut self, index: usize) -> Result<(), LowerError> {
-        let Some((x, w, y)) = self.product_group(index) else { return Ok(()) };
-        self.check_axis(index, &w, self.model.value(w.integer).shape.len().saturating_sub(1))?;
+    fn fuse_matmul(&mut self, index: usize) {
+        let Some((x, w, y)) = self.product_group(index) else { return };
         let [xi, wi] = [inputs_of(&x), inputs_of(&w)];
         match y {
             Some(y) => self.replace(y, Op::QLinearMatMul, [&xi[..], &wi, &parameters_of(&y)].concat()),
@@ -617,7 +654,6 @@ impl Graph {
                 node.inputs = [&xi[..], &wi, &[None]].concat();
             }
         }
-        Ok(())
     }
 
     /// Fuses an operation whose operands and result are uint8 (int8 that was not moved to uint8 stays in float).
@@ -659,7 +695,8 @@ impl Graph {
             if !matches!(self.node(index).op, Op::QuantizeLinear { .. }) {
                 continue;
             }
-            let (Some(dq), Some(scale)) = (self.input(index, 0).and_then(|v| self.activation(v)), self.input(index, 1)) else {
+            let (Some(dq), Some(scale)) = (self.input(index, 0).and_then(|v| self.activation(v)), self.input(index, 1))
+            else {
                 continue;
             };
             let q = Pair { node: index, integer: self.node(index).output, scale, zero_point: self.input(index, 2) };
@@ -694,4 +731,9 @@ fn inputs_of(p: &Pair) -> [Option<ValueId>; 3] {
 /// Scale and zero point of a result.
 fn parameters_of(p: &Pair) -> [Option<ValueId>; 2] {
     [Some(p.scale), p.zero_point]
+}
+
+/// Whether an operation is an index map or a maximum, which a quantizer passes through.
+fn passes_integers(op: &Op) -> bool {
+    matches!(op, Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::MaxPool { .. })
 }
