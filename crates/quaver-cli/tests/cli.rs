@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use npyz::npz::NpzArchive;
 use npyz::{NpyFile, WriteOptions, WriterBuilder};
 use quaver::model::build::ModelBuilder;
-use quaver::model::ir::{DType, Model, Op, Tensor, ValueId};
+use quaver::model::ir::{DType, Data, Model, Op, Tensor, ValueId};
 use quaver::model::onnx::{self, ReadOptions};
 use serde_json::Value;
 
@@ -110,8 +110,8 @@ fn two_by_two() -> Model {
     let sum = b.node(Op::Add, &inputs).unwrap();
     let softmax = b.node(Op::Softmax { axis: 1 }, &[sum]).unwrap();
     let scale = b.constant("scale", Tensor::scalar(0.5)).unwrap();
-    let rounded =
-        b.node_with(Op::QuantizeLinear { axis: 1 }, &[Some(sum), Some(scale)], None, Some(DType::I8)).unwrap();
+    let zero = b.constant("zero", Tensor { shape: vec![], data: Data::I8(vec![0]) }).unwrap();
+    let rounded = b.node(Op::QuantizeLinear { axis: 1 }, &[sum, scale, zero]).unwrap();
     b.output(softmax);
     b.output(rounded);
     b.finish().unwrap()

@@ -490,6 +490,8 @@ pub struct Model {
     pub inputs: Vec<ValueId>,
     /// Graph outputs.
     pub outputs: Vec<ValueId>,
+    /// Names of nodes of the file that no output depends on; they were left out.
+    pub unused: Vec<String>,
     /// Where it came from.
     pub source: Source,
 }

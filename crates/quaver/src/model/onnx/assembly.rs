@@ -160,6 +160,8 @@ impl Assembly {
             values.push(value);
         }
         let map = |id: ValueId| renumbered[id.0];
+        let dead = self.nodes.iter().zip(&live).filter(|(_, live)| !**live);
+        let unused = dead.map(|(node, _)| node.name.clone()).collect();
         let nodes = self.nodes.into_iter().zip(live).filter(|(_, live)| *live).map(|(mut node, _)| {
             node.inputs.iter_mut().for_each(|id| *id = id.map(map));
             node.output = map(node.output);
@@ -167,6 +169,6 @@ impl Assembly {
         });
         let nodes = nodes.collect();
         let ids = |list: &[ValueId]| list.iter().map(|&id| map(id)).collect();
-        Model { name, values, nodes, inputs: ids(inputs), outputs: ids(outputs), source }
+        Model { name, values, nodes, inputs: ids(inputs), outputs: ids(outputs), unused, source }
     }
 }

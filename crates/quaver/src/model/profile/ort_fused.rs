@@ -26,6 +26,7 @@ impl Profile for OrtFused {
     }
 
     fn rewrite(&self, model: &Model) -> Result<Model, LowerError> {
+        refuse_unused_nodes(model)?;
         let mut graph = Graph { model: model.clone() };
         graph.remove_identities();
         graph.refuse_odd_parameters()?;
@@ -720,6 +721,21 @@ impl Graph {
         }
         let mut kept = keep.into_iter();
         self.model.nodes.retain(|_| kept.next().unwrap_or(true));
+    }
+}
+
+/// The runtime rewrites around nodes that nothing needs, too: they can change what is fused.
+fn refuse_unused_nodes(model: &Model) -> Result<(), LowerError> {
+    match model.unused.first() {
+        Some(name) if model.nodes.iter().any(|n| n.op.is_quantized()) => Err(LowerError::at(
+            model,
+            None,
+            format!(
+                "node `{name}` is not needed for any output, and ONNX Runtime lets such nodes change what it fuses"
+            ),
+            "remove unused nodes from the file, or use --profile float32",
+        )),
+        _ => Ok(()),
     }
 }
 
