@@ -64,8 +64,9 @@ impl Execution {
     }
 }
 
-/// Rows handed to one thread at a time.
-const CHUNK: usize = 64;
+/// Rows handed to one thread at a time: enough for the matrix products, and at most this many elements of a tensor.
+const CHUNK: usize = 256;
+const CHUNK_ELEMENTS: usize = 1 << 22;
 
 /// The outputs for a batch, rows spread over the threads of the current pool. `inputs` holds one row-major batch for each
 /// input, as exact values.
@@ -73,7 +74,9 @@ const CHUNK: usize = 64;
 /// # Panics
 /// If an input's length is not a whole number of rows.
 pub fn execute(net: &Net, inputs: &[Vec<f64>], rows: usize) -> Vec<Enclosure> {
-    let chunk = rows.div_ceil(rayon::current_num_threads()).clamp(1, CHUNK);
+    let largest = net.nodes().iter().map(|n| n.len()).max().unwrap_or(1).max(1);
+    let most = (CHUNK_ELEMENTS / largest).clamp(1, CHUNK);
+    let chunk = rows.div_ceil(rayon::current_num_threads()).clamp(1, most);
     let parts: Vec<Vec<Enclosure>> = (0..rows.div_ceil(chunk))
         .into_par_iter()
         .map(|c| {
