@@ -9,7 +9,7 @@ use common::{array, collection, mnist, models};
 use quaver::model::build::{BuildError, ModelBuilder};
 use quaver::model::ir::{DType, Data, Model, Op, Tensor, ValueId};
 use quaver::model::lower::{Lowered, lower};
-use quaver::model::onnx::{ReadOptions, read};
+use quaver::model::onnx::{self, ReadOptions, read};
 use quaver::model::profile;
 use quaver::net::{Enclosure, execute};
 use quaver::num::Ratio;
@@ -53,6 +53,34 @@ fn the_repositorys_models_run_as_onnx_runtime_ran_them() {
         }
     }
     assert!(count >= 8, "{count} models");
+}
+
+#[test]
+fn a_written_model_computes_what_the_read_one_does() {
+    for name in ["digits_conv_float", "digits_conv_qdq", "digits_mlp_qdq", "digits_mlp_qop", "iris_float"] {
+        let path = models().join(name).with_extension("onnx");
+        let model = read(&path, &ReadOptions::default()).expect("a readable model");
+        let bytes = onnx::write(&model).expect("a writable model");
+        let again = onnx::read_bytes(&bytes, &path, &ReadOptions::default()).expect("what was written can be read");
+        let run = |model: &Model| {
+            let lowered = lower(model, &*profile::default_for(model)).expect("a meaning");
+            let n = lowered.net.node(lowered.net.inputs()[0]).len();
+            let x: Vec<f64> = (0..7 * n).map(|i| f64::from((i * 37 % 101) as f32 / 100.0)).collect();
+            execute(&lowered.net, &[x], 7)
+        };
+        assert_eq!(run(&model), run(&again), "{name}");
+        assert_eq!(model.nodes.len(), again.nodes.len(), "{name}");
+    }
+}
+
+#[test]
+fn an_unused_node_is_refused_where_it_could_change_what_is_fused() {
+    let path = models().join("digits_mlp_qdq.onnx");
+    let mut model = read(&path, &ReadOptions::default()).expect("a readable model");
+    model.unused.push("stray".into());
+    let refused = lower(&model, &*profile::parse("ort-fused").expect("a profile")).expect_err("a refusal");
+    assert!(refused.to_string().contains("stray"), "{refused}");
+    assert!(lower(&model, &*profile::parse("float32").expect("a profile")).is_ok());
 }
 
 #[test]

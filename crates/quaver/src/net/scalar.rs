@@ -129,6 +129,19 @@ impl Piecewise {
         }
     }
 
+    /// Values on both sides of f(x), equal where it is an f64 without rounding.
+    fn enclosure(&self, x: f64) -> (f64, f64) {
+        let ((kx, ky), slope) = self.piece(x);
+        if slope == 0.0 {
+            return (ky, ky);
+        }
+        if slope == 1.0 && kx == ky {
+            return (x, x);
+        }
+        let (lo, hi) = scaled(slope, round::sub_down(x, kx), round::sub_up(x, kx));
+        (round::add_down(ky, lo), round::add_up(ky, hi))
+    }
+
     /// The piece that holds x: a knot on it and its slope.
     fn piece(&self, x: f64) -> ((f64, f64), f64) {
         let k = self.knots.partition_point(|p| p.0 <= x);
@@ -159,29 +172,16 @@ impl ScalarFn {
     pub fn value_down(&self, x: f64) -> f64 {
         match self {
             ScalarFn::Step(s) => s.values[s.index(x)],
-            ScalarFn::Piecewise(p) => {
-                let ((kx, ky), slope) = p.piece(x);
-                match slope {
-                    0.0 => ky,
-                    1.0 if kx == ky => x,
-                    _ => round::add_down(ky, scaled(slope, round::sub_down(x, kx), round::sub_up(x, kx)).0),
-                }
-            }
+            ScalarFn::Piecewise(p) => p.enclosure(x).0,
         }
     }
 
     /// A value not below f(x), equal to it for steps.
+    #[inline]
     pub fn value_up(&self, x: f64) -> f64 {
         match self {
             ScalarFn::Step(s) => s.values[s.index(x)],
-            ScalarFn::Piecewise(p) => {
-                let ((kx, ky), slope) = p.piece(x);
-                match slope {
-                    0.0 => ky,
-                    1.0 if kx == ky => x,
-                    _ => round::add_up(ky, scaled(slope, round::sub_down(x, kx), round::sub_up(x, kx)).1),
-                }
-            }
+            ScalarFn::Piecewise(p) => p.enclosure(x).1,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::net::{Affine, Grid, LinearMap, Net, Node, NodeId, Pointwise, Quantiza
 mod float;
 mod layout;
 mod quantized;
+mod quantized_sums;
 mod window;
 
 /// Why a model has no net under a profile.

@@ -175,6 +175,7 @@ fn nodes_are_sorted_and_dead_ones_dropped() {
     let names: Vec<_> = model.nodes.iter().map(|n| n.name.as_str()).collect();
     assert_eq!(names, ["Neg#2", "Relu#0"]);
     assert!(model.values.iter().all(|v| v.name != "dead"));
+    assert_eq!(model.unused, ["Neg#1"]);
 }
 
 #[test]

@@ -110,7 +110,8 @@ pub(super) fn attributes_and_inputs(
             };
             vec![AttributeProto { s: Some(name.into()), ..attribute("mode", ty::STRING) }]
         }
-        Op::Reshape | Op::Flatten => reshape_attributes(output, opset),
+        Op::Reshape => reshape_attributes(output, opset),
+        Op::Flatten => vec![int("axis", flatten_axis(data.clone()?, output))],
         _ => vec![],
     };
     let extra = extra_inputs(writer, node, data, opset)?;
@@ -119,6 +120,13 @@ pub(super) fn attributes_and_inputs(
 
 fn refuse(node: &Node, what: &str) -> WriteError {
     WriteError { node: node.name.clone(), what: what.into() }
+}
+
+/// An axis at which flattening gives the output's shape.
+fn flatten_axis(data: &Value, output: &Value) -> usize {
+    let rows = output.shape.first().copied().unwrap_or(1);
+    let splits = |axis: &usize| data.shape[..*axis].iter().product::<usize>() == rows;
+    (1..=data.shape.len()).find(splits).unwrap_or(0)
 }
 
 fn reshape_attributes(output: &Value, opset: i64) -> Attributes {
@@ -155,7 +163,7 @@ fn extra_inputs(
             };
             vec![bound("min", min), bound("max", max)]
         }
-        Op::Reshape | Op::Flatten | Op::Expand => vec![writer.auxiliary(base, "shape", &shape_of(output))],
+        Op::Reshape | Op::Expand => vec![writer.auxiliary(base, "shape", &shape_of(output))],
         Op::Tile { repeats } => {
             let repeats = list(repeats.iter().map(|&r| r as i64).collect());
             vec![writer.auxiliary(base, "repeats", &repeats)]

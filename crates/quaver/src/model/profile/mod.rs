@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::ir::Model;
 use super::lower::LowerError;
-use crate::net::{Cut, Grid, Rounding, ScalarFn, Step};
+use crate::net::{Cut, Grid, Rounding, Step};
 use crate::num::float32;
 
 mod fixed_point;
@@ -177,11 +177,6 @@ fn build_step((lo, hi): (i64, i64), first: impl Fn(i64) -> Option<f64>) -> Step 
     let cuts: Vec<Cut> = (lo + 1..=hi).map_while(|k| first(k).map(Cut::at)).collect();
     let values = (0..=cuts.len() as i64).map(|k| (lo + k) as f64).collect();
     Step::new(cuts, values)
-}
-
-/// The step as a function, for a net.
-pub fn function(step: Step) -> ScalarFn {
-    ScalarFn::Step(step)
 }
 
 #[cfg(test)]
