@@ -62,6 +62,47 @@ impl Assembly {
         name
     }
 
+    /// The node that makes a value, if one does.
+    pub fn producer(&self, id: ValueId) -> Option<&Node> {
+        self.nodes.iter().rev().find(|n| n.output == id)
+    }
+
+    /// The number that a scalar surely has in every arithmetic: a constant, or a zero through quantizers.
+    pub fn known_scalar(&self, id: ValueId) -> Option<f64> {
+        let value = self.get(id)?;
+        if let Some(tensor) = value.constant.as_deref().filter(|t| t.len() == 1) {
+            return match tensor.as_f32() {
+                Some(v) => Some(f64::from(v[0])),
+                None => tensor.to_i64().map(|v| v[0] as f64),
+            };
+        }
+        let node = self.producer(id)?;
+        let input = |k: usize| node.inputs.get(k).copied().flatten();
+        let zero_point = match input(2) {
+            Some(z) => self.known_scalar(z)?,
+            None => 0.0,
+        };
+        let x = self.known_scalar(input(0)?)?;
+        match node.op {
+            Op::QuantizeLinear { .. } if x == 0.0 => Some(zero_point),
+            Op::DequantizeLinear { .. } if x == zero_point => Some(0.0),
+            _ => None,
+        }
+    }
+
+    /// Whether a runtime cannot rewrite anything around an unused node: it reads constants only, or turns the result of an
+    /// integer kernel into floats that nobody reads.
+    fn is_harmless(&self, node: &Node) -> bool {
+        let Some(x) = node.inputs.first().copied().flatten() else { return true };
+        let kernel = |n: &Node| n.op.is_quantized() && !matches!(n.op, Op::QuantizeLinear { .. });
+        match (&node.op, self.producer(x)) {
+            (Op::QuantizeLinear { .. } | Op::DequantizeLinear { .. }, None) => self.value(x).constant.is_some(),
+            (Op::DequantizeLinear { .. }, Some(maker)) => kernel(maker) || self.known_scalar(x).is_some(),
+            (_, Some(maker)) => self.known_scalar(x).is_some() && maker.op.is_quantized(),
+            (_, None) => false,
+        }
+    }
+
     /// The value with this id, if there is one.
     pub fn get(&self, id: ValueId) -> Option<&Value> {
         self.values.get(id.0)
@@ -153,6 +194,8 @@ impl Assembly {
                 node.inputs.iter().flatten().for_each(|id| keep[id.0] = true);
             }
         }
+        let dead = self.nodes.iter().zip(&live).filter(|(node, live)| !**live && !self.is_harmless(node));
+        let unused = dead.map(|(node, _)| node.name.clone()).collect();
         let mut renumbered = vec![ValueId(0); self.values.len()];
         let mut values = Vec::new();
         for (i, value) in self.values.into_iter().enumerate().filter(|(i, _)| keep[*i]) {
@@ -160,8 +203,6 @@ impl Assembly {
             values.push(value);
         }
         let map = |id: ValueId| renumbered[id.0];
-        let dead = self.nodes.iter().zip(&live).filter(|(_, live)| !**live);
-        let unused = dead.map(|(node, _)| node.name.clone()).collect();
         let nodes = self.nodes.into_iter().zip(live).filter(|(_, live)| *live).map(|(mut node, _)| {
             node.inputs.iter_mut().for_each(|id| *id = id.map(map));
             node.output = map(node.output);

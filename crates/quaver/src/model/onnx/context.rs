@@ -66,6 +66,11 @@ impl Context<'_, '_> {
         Ok(self.value(i)?.shape.len())
     }
 
+    /// The number that a scalar input surely has, even behind quantizers (see `Assembly::known_scalar`).
+    pub fn known_scalar(&self, i: usize) -> Option<f64> {
+        self.id(i).ok().and_then(|id| self.asm.known_scalar(id))
+    }
+
     /// A required input that must be constant.
     pub fn constant(&self, i: usize) -> Result<Arc<Tensor>, Problem> {
         let value = self.value(i)?;

@@ -247,13 +247,12 @@ fn pad_value(cx: &Context<'_, '_>) -> Result<f64, Problem> {
     if !cx.has(2) {
         return Ok(0.0);
     }
-    let tensor = cx.constant(2)?;
-    if tensor.dtype() != cx.value(0)?.dtype || tensor.len() != 1 {
+    let fill = cx.value(2)?;
+    if fill.dtype != cx.value(0)?.dtype || fill.len() != 1 {
         return Err(Problem::input(2, "the fill value must be one element of the padded type", FIX));
     }
-    let value = match tensor.as_f32() {
-        Some(v) => v[0] as f64,
-        None => tensor.to_i64().map_or(0.0, |v| v[0] as f64),
+    let Some(value) = cx.known_scalar(2) else {
+        return Err(Problem::input(2, "the fill value is not a known constant", "fill with a constant, or with zero"));
     };
     if value.is_finite() && value.abs() <= 2f64.powi(127) * 2.0 {
         return Ok(value);
