@@ -7,8 +7,13 @@ use crate::property::Region;
 
 /// Interval bounds on every value.
 pub fn interval(net: &Net, region: &Region) -> Vec<Bounds> {
+    interval_until(net, region, NodeId(net.nodes().len().saturating_sub(1)))
+}
+
+/// Interval bounds on every value up to one.
+pub fn interval_until(net: &Net, region: &Region, last: NodeId) -> Vec<Bounds> {
     let mut bounds = vec![];
-    for id in net.ids() {
+    for id in net.ids().take_while(|&id| id <= last) {
         let next = of_node(net, id, &bounds, region);
         bounds.push(next);
     }

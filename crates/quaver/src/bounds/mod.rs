@@ -11,7 +11,7 @@ use crate::net::{LinearMap, Net, NodeId, Op, Spread};
 use crate::property::Region;
 
 pub use backward::lower_bounds;
-pub use interval::interval;
+pub use interval::{interval, interval_until};
 pub use relax::{Line, Lines, relax};
 
 /// Bounds on every element of one value.
@@ -99,15 +99,13 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// The same bounds with the lower lines chosen at another place of each interval (see [`relax`]).
-    pub fn with_lines_at(&self, prepared: &Prepared, place: f64) -> Analysis {
-        let again = |id: NodeId| match (&self.lines[id.0], &prepared.net.node(id).op) {
-            (Some(_), Op::Pointwise(p)) => {
-                Some(relax(p, prepared.net.node(p.input).grid, &self.bounds[p.input.0], place))
+    /// Chooses the lower lines at another place of each interval (see [`relax`]); the bounds stay.
+    pub fn choose_lines(&mut self, prepared: &Prepared, place: f64) {
+        for (id, lines) in prepared.net.ids().zip(&mut self.lines) {
+            if let (Some(lines), Op::Pointwise(p)) = (lines, &prepared.net.node(id).op) {
+                *lines = relax(p, prepared.net.node(p.input).grid, &self.bounds[p.input.0], place);
             }
-            _ => None,
-        };
-        Analysis { bounds: self.bounds.clone(), lines: prepared.net.ids().map(again).collect() }
+        }
     }
 }
 

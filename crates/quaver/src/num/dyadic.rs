@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::ops::{Add, Mul, Neg, Sub};
 
 use num_bigint::{BigInt, Sign};
-use num_traits::{Signed, ToPrimitive, Zero};
+use num_traits::{ToPrimitive, Zero};
 
 /// An exact dyadic rational m 2^e. Every finite float is one, and so is every sum and product of them.
 #[derive(Clone, Debug)]
@@ -102,11 +102,6 @@ impl Dyadic {
             m as f64 * 2f64.powi(first as i32) * 2f64.powi((e - first) as i32)
         };
         if self.signum() < 0 { -value } else { value }
-    }
-
-    /// The absolute value.
-    pub fn abs(&self) -> Self {
-        Dyadic { mantissa: self.mantissa.abs(), exponent: self.exponent }
     }
 }
 

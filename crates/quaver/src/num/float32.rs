@@ -37,11 +37,6 @@ pub fn first_key_true(lo: i64, hi: i64, predicate: impl Fn(i64) -> bool) -> Opti
     Some(hi)
 }
 
-/// Round to nearest integer, ties to even, of a float32 (exact for every float32).
-pub fn rne(x: f32) -> f32 {
-    x.round_ties_even()
-}
-
 /// Largest float32 not above x.
 pub fn floor_f64(x: f64) -> f32 {
     let y = x as f32;

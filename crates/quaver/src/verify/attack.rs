@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::Witness;
-use crate::bounds::{Prepared, interval};
+use crate::bounds::{Prepared, interval_until};
 use crate::net::{Enclosure, Execution, From, Grid, NodeId, Op, execute_between};
 use crate::num::float32;
 use crate::property::Robustness;
@@ -65,7 +65,7 @@ impl Attack<'_> {
         confirm: &dyn Fn(&[f64]) -> Option<Witness>,
     ) -> Option<Witness> {
         let net = self.prepared.net;
-        let bounds = &interval(net, &claim.region)[self.root.0];
+        let bounds = &interval_until(net, &claim.region, self.root)[self.root.0];
         let integer = net.node(self.root).grid == Grid::Integer;
         let space = Space { lo: bounds.lo.clone(), hi: bounds.hi.clone(), integer };
         let mut rng = StdRng::seed_from_u64(seed);

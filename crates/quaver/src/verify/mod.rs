@@ -5,7 +5,7 @@ mod score;
 
 use std::time::{Duration, Instant};
 
-use crate::bounds::{Analysis, Prepared, analyse, interval, lower_bounds};
+use crate::bounds::{Analysis, Prepared, analyse, interval_until, lower_bounds};
 use crate::model::lower::Lowered;
 use crate::net::{Grid, Net, NodeId, execute};
 use crate::property::{Robustness, Ties};
@@ -184,7 +184,7 @@ impl<'a> Verifier<'a> {
     /// Proved lower bounds on score[label] - score[rival]: intervals first, then linear bounds where they do not settle it.
     fn margins(&self, claim: &Robustness, rivals: &[Rival]) -> (Vec<f64>, &'static str) {
         let on_grid = |b: f64| if self.net.node(self.score).grid == Grid::Integer { b.ceil() } else { b };
-        let simple = &interval(self.net, &claim.region)[self.score.0];
+        let simple = &interval_until(self.net, &claim.region, self.score)[self.score.0];
         let by_interval = |r: &Rival| {
             let bound = crate::num::round::sub_down(simple.lo[claim.label], simple.hi[r.class]);
             if bound.is_nan() { f64::NEG_INFINITY } else { on_grid(bound) }
@@ -193,11 +193,13 @@ impl<'a> Verifier<'a> {
         if rivals.iter().zip(&first).all(|(r, b)| r.proved(*b)) {
             return (first, "intervals");
         }
-        let Some(analysis) = analyse(&self.prepared, &claim.region) else { return (first, "intervals") };
+        let Some(mut analysis) = analyse(&self.prepared, &claim.region) else { return (first, "intervals") };
         let mut best = first;
         for place in PLACES {
-            let lines = (place != PLACES[0]).then(|| analysis.with_lines_at(&self.prepared, place));
-            let next = self.linear_margins(lines.as_ref().unwrap_or(&analysis), claim.label, rivals);
+            if place != PLACES[0] {
+                analysis.choose_lines(&self.prepared, place);
+            }
+            let next = self.linear_margins(&analysis, claim.label, rivals);
             best.iter_mut().zip(next).for_each(|(b, n)| *b = b.max(on_grid(n)));
             if rivals.iter().zip(&best).all(|(r, b)| r.proved(*b)) {
                 break;

@@ -15,11 +15,7 @@ impl Lowering<'_> {
         let shape = self.shape_in(node, 0)?.to_vec();
         let mut fill = 0.0;
         let origins: Origins = match &node.op {
-            Op::Transpose { perm } => by_index(&out, |index| {
-                let mut source = vec![0; shape.len()];
-                perm.iter().zip(index).for_each(|(&axis, &i)| source[axis] = i);
-                Some((0, flat(&shape, &source)))
-            }),
+            Op::Transpose { perm } => by_index(&out, |index| Some((0, transposed_index(&shape, perm, index)))),
             Op::Slice { starts, steps } => by_index(&out, |index| {
                 let at = |a: usize| (starts[a] + steps[a] * index[a] as i64) as usize;
                 Some((0, flat(&shape, &(0..shape.len()).map(at).collect::<Vec<_>>())))
@@ -51,16 +47,7 @@ impl Lowering<'_> {
                 let shapes = (0..node.inputs.len())
                     .map(|p| self.shape_in(node, p).map(<[usize]>::to_vec))
                     .collect::<Result<Vec<_>, _>>()?;
-                by_index(&out, |index| {
-                    let (mut part, mut i) = (0, index[*axis]);
-                    while i >= shapes[part][*axis] {
-                        i -= shapes[part][*axis];
-                        part += 1;
-                    }
-                    let mut source = index.to_vec();
-                    source[*axis] = i;
-                    Some((part, flat(&shapes[part], &source)))
-                })
+                by_index(&out, |index| Some(part_index(&shapes, *axis, index)))
             }
             _ => unreachable!("not a layout operation"),
         };
@@ -122,11 +109,7 @@ impl Lowering<'_> {
         if shape.iter().product::<usize>() == out.iter().product::<usize>() {
             return id;
         }
-        let element = |i: usize| From::Element { source: 0, index: i as u32 };
-        let from = by_index(out, |index| Some((0, broadcast_index(shape, index))))
-            .into_iter()
-            .map(|o| element(o.map_or(0, |o| o.1)))
-            .collect();
+        let from = by_index(out, |index| From::Element { source: 0, index: broadcast_index(shape, index) as u32 });
         let name = format!("{}_broadcast", self.net.node(id).name);
         self.move_node(&name, out, vec![id], from)
     }
@@ -134,14 +117,8 @@ impl Lowering<'_> {
     /// A value with its axes permuted.
     pub(super) fn transpose(&mut self, id: NodeId, shape: &[usize], perm: &[usize]) -> NodeId {
         let out: Vec<usize> = perm.iter().map(|&a| shape[a]).collect();
-        let from = by_index(&out, |index| {
-            let mut source = vec![0; shape.len()];
-            perm.iter().zip(index).for_each(|(&axis, &i)| source[axis] = i);
-            Some((0, flat(shape, &source)))
-        })
-        .into_iter()
-        .map(|o| From::Element { source: 0, index: o.map_or(0, |o| o.1) as u32 })
-        .collect();
+        let element = |index: &[usize]| transposed_index(shape, perm, index) as u32;
+        let from = by_index(&out, |index| From::Element { source: 0, index: element(index) });
         let name = format!("{}_transposed", self.net.node(id).name);
         self.move_node(&name, &out, vec![id], from)
     }
@@ -174,6 +151,23 @@ pub(super) fn by_index<T>(shape: &[usize], mut f: impl FnMut(&[usize]) -> T) -> 
 pub(super) fn broadcast_index(shape: &[usize], index: &[usize]) -> usize {
     let skip = index.len() - shape.len();
     shape.iter().zip(&index[skip..]).fold(0, |sum, (&n, &i)| sum * n + if n == 1 { 0 } else { i })
+}
+
+/// Element of a tensor that a permutation of its axes reads at an index of the result.
+fn transposed_index(shape: &[usize], perm: &[usize], index: &[usize]) -> usize {
+    let mut source = vec![0; shape.len()];
+    perm.iter().zip(index).for_each(|(&axis, &i)| source[axis] = i);
+    flat(shape, &source)
+}
+
+/// Part of a concatenation, and its element, at an index of the result.
+pub(super) fn part_index(shapes: &[Vec<usize>], axis: usize, index: &[usize]) -> (usize, usize) {
+    let (mut part, mut source) = (0, index.to_vec());
+    while source[axis] >= shapes[part][axis] {
+        source[axis] -= shapes[part][axis];
+        part += 1;
+    }
+    (part, flat(&shapes[part], &source))
 }
 
 /// Source index of a padded element; `None` where the constant fills.

@@ -176,12 +176,8 @@ impl Lowering<'_> {
             shapes.push(part_shape);
         }
         let from = super::layout::by_index(&shape, |index| {
-            let (mut part, mut index) = (0, index.to_vec());
-            while index[axis] >= shapes[part][axis] {
-                index[axis] -= shapes[part][axis];
-                part += 1;
-            }
-            From::Element { source: part as u32, index: super::layout::flat(&shapes[part], &index) as u32 }
+            let (source, index) = super::layout::part_index(&shapes, axis, index);
+            From::Element { source: source as u32, index: index as u32 }
         });
         let name = self.name_of(node);
         Ok(Known::Node(self.move_node(&name, &shape, sources, from)))

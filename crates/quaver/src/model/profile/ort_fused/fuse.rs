@@ -17,23 +17,18 @@ impl Graph {
                     let op = Op::QLinearConv { window, group };
                     let [wi, ws, wz] = inputs_of(&w);
                     let inputs = [&inputs_of(&x)[..], &[wi, ws, wz], &parameters_of(&y), &[bias]].concat();
-                    self.replace(y, op, inputs);
+                    self.replace(y.node, op, inputs);
                 }
-                Op::Add => self.fuse_simple(index, 2, |x| Some(([x[0], x[1]].concat(), Op::QLinearAdd, false))),
-                Op::AveragePool { window, count_include_pad } => self.fuse_simple(index, 1, move |x| {
-                    let op = Op::QLinearAveragePool { window, count_include_pad, channels_last: false };
-                    Some((x[0].to_vec(), op, false))
-                }),
-                Op::GlobalAveragePool => self.fuse_simple(index, 1, |x| {
-                    Some((x[0].to_vec(), Op::QLinearGlobalAveragePool { channels_last: false }, false))
-                }),
-                Op::LeakyRelu { alpha } => {
-                    self.fuse_simple(index, 1, move |x| Some((x[0].to_vec(), Op::QLinearLeakyRelu { alpha }, false)));
+                Op::Add => self.fuse_simple(index, Op::QLinearAdd),
+                Op::AveragePool { window, count_include_pad } => {
+                    let channels_last = false;
+                    self.fuse_simple(index, Op::QLinearAveragePool { window, count_include_pad, channels_last });
                 }
-                Op::Concat { axis } => {
-                    let parts = self.node(index).inputs.len();
-                    self.fuse_simple(index, parts, move |x| Some((x.concat(), Op::QLinearConcat { axis }, true)));
+                Op::GlobalAveragePool => {
+                    self.fuse_simple(index, Op::QLinearGlobalAveragePool { channels_last: false });
                 }
+                Op::LeakyRelu { alpha } => self.fuse_simple(index, Op::QLinearLeakyRelu { alpha }),
+                Op::Concat { axis } => self.fuse_simple(index, Op::QLinearConcat { axis }),
                 _ => {}
             }
         }
@@ -136,59 +131,56 @@ impl Graph {
             return;
         }
         let op = Op::QGemm { alpha, trans_a, trans_b };
-        let [xi, wi] = [inputs_of(&x), inputs_of(&w)];
-        match y {
-            Some(y) => self.replace(y, op, [&xi[..], &wi, &[bias], &parameters_of(&y)].concat()),
-            None => {
-                let node = &mut self.model.nodes[index];
-                (node.op, node.inputs) = (op, [&xi[..], &wi, &[bias]].concat());
-            }
-        }
+        self.replace_product(index, op, (&x, &w, y), &[bias]);
     }
 
     pub(super) fn fuse_matmul(&mut self, index: usize) {
         let Some((x, w, y)) = self.product_group(index) else { return };
-        let [xi, wi] = [inputs_of(&x), inputs_of(&w)];
         match y {
-            Some(y) => self.replace(y, Op::QLinearMatMul, [&xi[..], &wi, &parameters_of(&y)].concat()),
+            Some(_) => self.replace_product(index, Op::QLinearMatMul, (&x, &w, y), &[]),
             None => {
-                let node = &mut self.model.nodes[index];
-                node.op = Op::QGemm { alpha: 1.0, trans_a: false, trans_b: false };
-                node.inputs = [&xi[..], &wi, &[None]].concat();
+                let op = Op::QGemm { alpha: 1.0, trans_a: false, trans_b: false };
+                self.replace_product(index, op, (&x, &w, y), &[None]);
             }
         }
     }
 
-    /// Fuses an operation whose operands and result are uint8 (int8 that was not moved to uint8 stays in float).
-    pub(super) fn fuse_simple(
+    /// Puts an integer product where its QuantizeLinear was, or where the product was when its result is float.
+    fn replace_product(
         &mut self,
         index: usize,
-        operands: usize,
-        build: impl FnOnce(&[[Option<ValueId>; 3]]) -> Option<(Vec<Option<ValueId>>, Op, bool)>,
+        op: Op,
+        (x, w, y): (&Pair, &Pair, Option<Pair>),
+        bias: &[Option<ValueId>],
     ) {
-        let Some(y) = self.quantized_after(self.node(index).output) else { return };
-        let dtype = self.dtype(y.integer);
-        let pairs: Option<Vec<Pair>> =
-            (0..operands).map(|p| self.input(index, p).and_then(|v| self.activation(v))).collect();
-        let Some(pairs) = pairs else { return };
-        if dtype != DType::U8 || pairs.iter().any(|p| self.dtype(p.integer) != dtype) {
-            return;
-        }
-        let sources: Vec<[Option<ValueId>; 3]> = pairs.iter().map(inputs_of).collect();
-        if let Some((inputs, op, parameters_first)) = build(&sources) {
-            let parameters = parameters_of(&y);
-            let inputs = if parameters_first {
-                [&parameters[..], &inputs].concat()
-            } else {
-                [&inputs[..], &parameters].concat()
-            };
-            self.replace(y, op, inputs);
-        }
+        let parameters = y.map(|y| parameters_of(&y));
+        let inputs = [&inputs_of(x)[..], &inputs_of(w), bias, parameters.as_slice().as_flattened()].concat();
+        self.replace(y.map_or(index, |y| y.node), op, inputs);
     }
 
-    /// Puts an operation where a QuantizeLinear was.
-    pub(super) fn replace(&mut self, y: Pair, op: Op, inputs: Vec<Option<ValueId>>) {
-        let node = &mut self.model.nodes[y.node];
+    /// Fuses an operation whose operands and result are uint8 (int8 that was not moved to uint8 stays in float).
+    pub(super) fn fuse_simple(&mut self, index: usize, op: Op) {
+        let Some(y) = self.quantized_after(self.node(index).output) else { return };
+        let operands = 0..self.node(index).inputs.len();
+        let pairs: Option<Vec<Pair>> =
+            operands.map(|p| self.input(index, p).and_then(|v| self.activation(v))).collect();
+        let Some(pairs) = pairs else { return };
+        let unsigned = |p: &Pair| self.dtype(p.integer) == DType::U8;
+        if !unsigned(&y) || !pairs.iter().all(unsigned) {
+            return;
+        }
+        let sources = pairs.iter().map(inputs_of).collect::<Vec<_>>().concat();
+        // A concatenation has its own parameters first, all others last.
+        let inputs = match op {
+            Op::QLinearConcat { .. } => [&parameters_of(&y)[..], &sources].concat(),
+            _ => [&sources[..], &parameters_of(&y)].concat(),
+        };
+        self.replace(y.node, op, inputs);
+    }
+
+    /// Puts an operation where a node was.
+    pub(super) fn replace(&mut self, index: usize, op: Op, inputs: Vec<Option<ValueId>>) {
+        let node = &mut self.model.nodes[index];
         (node.op, node.inputs) = (op, inputs);
     }
 }

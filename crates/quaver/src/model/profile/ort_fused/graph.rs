@@ -92,6 +92,13 @@ impl Graph {
         (pair.zero_point.is_some() && self.constant(pair.integer).is_some()).then_some(pair)
     }
 
+    /// The QuantizeLinear at this index, if it is one.
+    pub(super) fn quantize_at(&self, index: usize) -> Option<Pair> {
+        matches!(self.node(index).op, Op::QuantizeLinear { .. }).then_some(())?;
+        let (integer, scale) = (self.node(index).output, self.input(index, 1)?);
+        Some(Pair { node: index, integer, scale, zero_point: self.input(index, 2) })
+    }
+
     /// The QuantizeLinear that alone reads a value, over a Relu or Clip that its own clipping makes redundant.
     pub(super) fn quantized_after(&self, value: ValueId) -> Option<Pair> {
         let mut index = self.only_consumer(value)?;
@@ -100,11 +107,9 @@ impl Graph {
             between = Some(index);
             index = self.only_consumer(self.node(index).output)?;
         }
-        matches!(self.node(index).op, Op::QuantizeLinear { .. }).then_some(())?;
-        let (integer, scale) = (self.node(index).output, self.input(index, 1)?);
-        let pair = Pair { node: index, integer, scale, zero_point: self.input(index, 2) };
+        let pair = self.quantize_at(index)?;
         let redundant = between.is_none_or(|b| self.clips_nothing(&self.node(b).op, &pair));
-        (pair.zero_point.is_some() && self.is_single(scale) && redundant).then_some(pair)
+        (pair.zero_point.is_some() && self.is_single(pair.scale) && redundant).then_some(pair)
     }
 
     /// Whether quantization clips at least as much as a Relu or Clip before it.

@@ -119,7 +119,7 @@ impl Graph {
                     "quantize activations to uint8, or use --profile float32",
                 );
             }
-            if matches!(node.op, Op::QuantizeLinear { .. }) && self.merges_with_previous(index) {
+            if self.merges_with_previous(index) {
                 return refuse(
                     "ONNX Runtime merges two neighbouring Q/DQ pairs of different parameters into one",
                     "keep one pair, or use --profile float32",
@@ -139,9 +139,7 @@ impl Graph {
     /// Whether this QuantizeLinear reads a DequantizeLinear of other parameters directly.
     pub(super) fn merges_with_previous(&self, second: usize) -> bool {
         let Some(first) = self.input(second, 0).and_then(|v| self.dequantized(v)) else { return false };
-        let integer = self.node(second).output;
-        let Some(scale) = self.input(second, 1) else { return false };
-        let pair = Pair { node: second, integer, scale, zero_point: self.input(second, 2) };
+        let Some(pair) = self.quantize_at(second) else { return false };
         self.constant(first.integer).is_none() && self.quantizer(&first) != self.quantizer(&pair)
     }
 
@@ -302,18 +300,11 @@ impl Graph {
     /// QuantizeLinear of a DequantizeLinear with the same parameters gives the integer back.
     pub(super) fn cancel_pairs(&mut self) {
         for index in 0..self.model.nodes.len() {
-            if !matches!(self.node(index).op, Op::QuantizeLinear { .. }) {
-                continue;
-            }
-            let (Some(dq), Some(scale)) = (self.input(index, 0).and_then(|v| self.activation(v)), self.input(index, 1))
-            else {
-                continue;
-            };
-            let q = Pair { node: index, integer: self.node(index).output, scale, zero_point: self.input(index, 2) };
+            let Some(q) = self.quantize_at(index) else { continue };
+            let Some(dq) = self.input(index, 0).and_then(|v| self.activation(v)) else { continue };
             let same_type = self.dtype(q.integer) == self.dtype(dq.integer);
-            if same_type && self.is_single(scale) && self.quantizer(&q) == self.quantizer(&dq) {
-                let node = &mut self.model.nodes[index];
-                (node.op, node.inputs) = (Op::Identity, vec![Some(dq.integer)]);
+            if same_type && self.is_single(q.scale) && self.quantizer(&q) == self.quantizer(&dq) {
+                self.replace(index, Op::Identity, vec![Some(dq.integer)]);
             }
         }
     }
