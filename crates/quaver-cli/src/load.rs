@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use quaver::model::ir::Model;
 use quaver::model::lower::{LowerError, Lowered, lower};
-use quaver::model::onnx::{self, ImportError, ReadOptions};
 use quaver::model::profile::{self, Profile, UnknownProfile};
+use quaver::model::{self, ImportError, ReadOptions};
 
 use crate::session::{Files, fail};
 
@@ -46,8 +46,8 @@ pub fn profile_for(model: &Model, name: Option<&str>) -> Result<Box<dyn Profile>
 pub fn model(files: Files, path: &Path) -> Result<Model> {
     let options = ReadOptions::default();
     let read = match files.embedded(path) {
-        Some(bytes) => onnx::read_bytes(bytes, path, &options),
-        None => onnx::read(path, &options),
+        Some(bytes) => model::read_bytes(bytes, path, &options),
+        None => model::read(path, &options),
     };
     let named_otherwise = path.extension().is_some_and(|e| e != "onnx" && e != "gz");
     read.map_err(|e| match e {

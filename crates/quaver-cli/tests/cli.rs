@@ -8,7 +8,7 @@ use npyz::npz::NpzArchive;
 use npyz::{NpyFile, WriteOptions, WriterBuilder};
 use quaver::model::build::ModelBuilder;
 use quaver::model::ir::{DType, Data, Model, Op, Tensor, ValueId};
-use quaver::model::onnx::{self, ReadOptions};
+use quaver::model::{self, ReadOptions, onnx};
 use serde_json::Value;
 
 /// A file of the example models; `None`, with a printed reason, where it is absent.
@@ -276,7 +276,7 @@ fn compare_matches_layers_in_order_where_names_differ() {
     let (float, inputs, quantized) =
         (model!("digits_mlp_float.onnx"), model!("digits_x.npy"), model!("digits_mlp_qdq.onnx"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut model = onnx::read(&root.join(&float), &ReadOptions::default()).unwrap();
+    let mut model = model::read(&root.join(&float), &ReadOptions::default()).unwrap();
     model.values.iter_mut().enumerate().for_each(|(i, v)| v.name = format!("t{i}"));
     let renamed = write_model("renamed.onnx", &model);
     let report = &objects(&["compare", &renamed, &quantized, "--inputs", &inputs])[0];

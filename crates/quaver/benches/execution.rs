@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use quaver::model::lower::lower;
-use quaver::model::onnx::{ReadOptions, read};
 use quaver::model::profile;
+use quaver::model::{ReadOptions, read};
 use quaver::net::{Grid, execute};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use quaver::model::onnx::{ReadOptions, read, write};
+use quaver::model::onnx::write;
+use quaver::model::{ReadOptions, read};
 
 fn main() {
     let mut args = std::env::args().skip(1);

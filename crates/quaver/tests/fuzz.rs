@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use quaver::model::lower::lower;
-use quaver::model::onnx::{ReadOptions, read_bytes};
 use quaver::model::profile;
+use quaver::model::{ReadOptions, read_bytes};
 use quaver::net::execute;
 use quaver::property::{Robustness, Ties, ball};
 use quaver::verify::{Options, Verifier};

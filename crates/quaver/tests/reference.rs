@@ -9,8 +9,8 @@ use common::{array, collection, mnist, models};
 use quaver::model::build::{BuildError, ModelBuilder};
 use quaver::model::ir::{DType, Data, Model, Op, Tensor, ValueId};
 use quaver::model::lower::{Lowered, lower};
-use quaver::model::onnx::{self, ReadOptions, read};
 use quaver::model::profile;
+use quaver::model::{ReadOptions, onnx, read, read_bytes};
 use quaver::net::{Enclosure, execute};
 use quaver::num::Ratio;
 use quaver::property::{Robustness, Ties, ball};
@@ -61,7 +61,7 @@ fn a_written_model_computes_what_the_read_one_does() {
         let path = models().join(name).with_extension("onnx");
         let model = read(&path, &ReadOptions::default()).expect("a readable model");
         let bytes = onnx::write(&model).expect("a writable model");
-        let again = onnx::read_bytes(&bytes, &path, &ReadOptions::default()).expect("what was written can be read");
+        let again = read_bytes(&bytes, &path, &ReadOptions::default()).expect("what was written can be read");
         let run = |model: &Model| {
             let lowered = lower(model, &*profile::default_for(model)).expect("a meaning");
             let n = lowered.net.node(lowered.net.inputs()[0]).len();

@@ -333,15 +333,16 @@ pub enum Op {
     DequantizeLinear {
         axis: usize,
     },
-    /// x, x_scale, x_zp, w, w_scale, w_zp, y_scale, y_zp, optional B (int32).
+    /// x, x_scale, x_zp, w, w_scale, w_zp, y_scale, y_zp, optional B: int32 as in ONNX, or float32 where a profile says that its
+    /// runtime adds a float bias to the accumulator.
     QLinearConv {
         window: Window,
         group: usize,
     },
     /// a, a_scale, a_zp, b, b_scale, b_zp, y_scale, y_zp.
     QLinearMatMul,
-    /// com.microsoft: A, a_scale, a_zp, B, b_scale, b_zp, optional C (int32), optional y_scale, optional y_zp
-    /// (float32 output when y_scale is absent).
+    /// com.microsoft: A, a_scale, a_zp, B, b_scale, b_zp, optional C (int32, or float32 as for [`Op::QLinearConv`]), optional y_scale,
+    /// optional y_zp (float32 output when y_scale is absent).
     QGemm {
         alpha: f32,
         trans_a: bool,
@@ -367,6 +368,26 @@ pub enum Op {
     QLinearLeakyRelu {
         alpha: f32,
     },
+    /// A, A_scale, A_zp, B, B_scale, B_zp, C_scale, C_zp: the difference A - B.
+    QLinearSub,
+    /// com.microsoft: A, A_scale, A_zp, B, B_scale, B_zp, C_scale, C_zp.
+    QLinearMul,
+    /// com.microsoft (QLinearReduceMean): X, x_scale, x_zp, y_scale, y_zp. Axes are resolved; the output's shape says whether they were
+    /// kept.
+    QLinearMean {
+        axes: Vec<usize>,
+    },
+    /// The same reals with other parameters: X, x_scale, x_zp, y_scale, y_zp.
+    QLinearRequantize,
+    /// Clipping of reals, its ends rounded to integers as the runtime does: X, scale, zp (of both input and output).
+    QLinearClip {
+        min: Option<f32>,
+        max: Option<f32>,
+    },
+    /// com.microsoft: X, x_scale, x_zp, y_scale, y_zp.
+    QLinearSoftmax {
+        axis: usize,
+    },
     /// A, B, optional a_zp, optional b_zp; int32 output.
     MatMulInteger,
     /// x, w, optional x_zp, optional w_zp; int32 output.
@@ -391,6 +412,12 @@ impl Op {
                 | Op::QLinearGlobalAveragePool { .. }
                 | Op::QLinearConcat { .. }
                 | Op::QLinearLeakyRelu { .. }
+                | Op::QLinearSub
+                | Op::QLinearMul
+                | Op::QLinearMean { .. }
+                | Op::QLinearRequantize
+                | Op::QLinearClip { .. }
+                | Op::QLinearSoftmax { .. }
                 | Op::MatMulInteger
                 | Op::ConvInteger { .. }
         )
@@ -441,6 +468,12 @@ impl Op {
             Op::QLinearGlobalAveragePool { .. } => "QLinearGlobalAveragePool",
             Op::QLinearConcat { .. } => "QLinearConcat",
             Op::QLinearLeakyRelu { .. } => "QLinearLeakyRelu",
+            Op::QLinearSub => "QLinearSub",
+            Op::QLinearMul => "QLinearMul",
+            Op::QLinearMean { .. } => "QLinearReduceMean",
+            Op::QLinearRequantize => "QLinearRequantize",
+            Op::QLinearClip { .. } => "QLinearClip",
+            Op::QLinearSoftmax { .. } => "QLinearSoftmax",
             Op::MatMulInteger => "MatMulInteger",
             Op::ConvInteger { .. } => "ConvInteger",
         }
@@ -465,15 +498,15 @@ pub struct Node {
 pub struct Source {
     /// Path as given by the user (empty for a model built in memory).
     pub path: PathBuf,
-    /// `"onnx"`.
+    /// `"onnx"` or `"tflite"`; empty for a model built in memory.
     pub format: &'static str,
     /// Lower-case hexadecimal SHA-256 of the file's bytes (as it is on disk, zipped or not).
     pub sha256: String,
     /// `producer_name producer_version`.
     pub producer: String,
-    /// ONNX `ir_version`.
+    /// ONNX `ir_version`, TensorFlow Lite schema version.
     pub ir_version: i64,
-    /// Version of the default operator set.
+    /// ONNX: version of the default operator set.
     pub opset: i64,
 }
 

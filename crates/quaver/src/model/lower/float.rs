@@ -380,14 +380,19 @@ impl Lowering<'_> {
     /// Mean or sum over axes: they are moved last and summed by a dense map of ones.
     fn reduce(&mut self, node: &ModelNode, axes: &[usize], mean: bool) -> Result<Known, LowerError> {
         let shape = self.shape_in(node, 0)?.to_vec();
-        let perm: Vec<usize> = (0..shape.len()).filter(|a| !axes.contains(a)).chain(axes.iter().copied()).collect();
         let n_in: usize = axes.iter().map(|&a| shape[a]).product();
         let input = self.argument(node, 0)?;
-        let input = if perm.windows(2).all(|p| p[0] < p[1]) { input } else { self.transpose(input, &shape, &perm) };
+        let input = self.axes_last(input, &shape, axes);
         let outer = shape.iter().product::<usize>() / n_in.max(1);
         let weights = Weights::new(vec![1.0; n_in]);
         let map = LinearMap::Dense(Dense { outer, n_in, n_out: 1, weights });
         self.mean(node, vec![(input, map)], Spread::all(if mean { n_in as f64 } else { 1.0 }))
+    }
+
+    /// A value with these axes moved behind all others.
+    pub(super) fn axes_last(&mut self, id: NodeId, shape: &[usize], axes: &[usize]) -> NodeId {
+        let perm: Vec<usize> = (0..shape.len()).filter(|a| !axes.contains(a)).chain(axes.iter().copied()).collect();
+        if perm.windows(2).all(|p| p[0] < p[1]) { id } else { self.transpose(id, shape, &perm) }
     }
 
     /// y = a x + c with a = scale / sqrt(var + eps) and c = B - mean a.

@@ -221,6 +221,7 @@ impl<'a> Lowering<'a> {
             let (axis, log) = match node.op {
                 Op::Softmax { axis } => (axis, false),
                 Op::LogSoftmax { axis } => (axis, true),
+                Op::QLinearSoftmax { axis } => (axis, false),
                 _ => return None,
             };
             let shape = &self.model.value(*output).shape;
@@ -386,7 +387,7 @@ impl<'a> Lowering<'a> {
             | Op::Cast => self.float(node),
             Op::MaxPool { window } => self.max_pool(node, window),
             Op::GlobalMaxPool => self.global_max_pool(node),
-            Op::Softmax { .. } | Op::LogSoftmax { .. } => Err(self.refuse(
+            Op::Softmax { .. } | Op::LogSoftmax { .. } | Op::QLinearSoftmax { .. } => Err(self.refuse(
                 node,
                 "only a final Softmax over the last axis can be left out; its exponentials differ between runtimes",
                 "end the network at the logits",
@@ -401,6 +402,11 @@ impl<'a> Lowering<'a> {
             | Op::QLinearGlobalAveragePool { .. }
             | Op::QLinearConcat { .. }
             | Op::QLinearLeakyRelu { .. }
+            | Op::QLinearSub
+            | Op::QLinearMul
+            | Op::QLinearMean { .. }
+            | Op::QLinearRequantize
+            | Op::QLinearClip { .. }
             | Op::MatMulInteger
             | Op::ConvInteger { .. } => self.quantized(node),
         }

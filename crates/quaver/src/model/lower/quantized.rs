@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::window::Plane;
 use super::{IntegerLayer, Known, LowerError, Lowering, Standing};
 use crate::model::ir::{DType, Node as ModelNode, Op};
-use crate::model::profile::{Quantizer, Requantizer, ort};
-use crate::net::{Grid, LinearMap, NodeId, Quantization, Rounding, ScalarFn, Spread, Weights};
+use crate::model::profile::{Bias, Inexact, Kernel, Operand, Quantizer, Requantizer};
+use crate::net::{Grid, LinearMap, NodeId, Quantization, Rounding, Spread, Weights};
 
 /// Scales and zero points at two input positions, one of each or one for each channel.
 pub(super) struct Parameters {
@@ -15,6 +15,16 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
+    /// Parameters of an activation, which has one of each.
+    pub fn operand(&self, range: (i64, i64)) -> Operand {
+        Operand { scale: self.scales[0], zero_point: self.zero_points[0], range }
+    }
+
+    /// Parameters of a result.
+    pub fn of(q: &Quantizer) -> Self {
+        Parameters { scales: vec![q.scale], zero_points: vec![q.zero_point] }
+    }
+
     fn zero_point(&self, channel: usize) -> i64 {
         self.zero_points[if self.zero_points.len() == 1 { 0 } else { channel }]
     }
@@ -24,11 +34,14 @@ impl Parameters {
 }
 
 /// An integer dot product before its requantization.
-struct Accumulator {
+pub(super) struct Accumulator {
     node: NodeId,
     /// Output channels and the elements below each.
     channels: usize,
     inner: usize,
+    kernel: Kernel,
+    biases: Vec<Bias>,
+    range: (i64, i64),
 }
 
 impl Lowering<'_> {
@@ -56,7 +69,11 @@ impl Lowering<'_> {
                     self.float_output(node, acc, *alpha, &weights)
                 }
             }
-            Op::QLinearAdd => self.quantized_add(node),
+            Op::QLinearAdd | Op::QLinearSub => self.quantized_add(node),
+            Op::QLinearMul => self.quantized_mul(node),
+            Op::QLinearMean { axes } => self.quantized_mean(node, axes),
+            Op::QLinearRequantize => self.quantized_rescale(node),
+            Op::QLinearClip { min, max } => self.quantized_clip(node, *min, *max),
             Op::QLinearAveragePool { window, count_include_pad, channels_last } => {
                 self.quantized_average_pool(node, window, *count_include_pad, *channels_last)
             }
@@ -106,7 +123,7 @@ impl Lowering<'_> {
         Ok(Parameters { scales, zero_points })
     }
 
-    fn range_of(&self, value: crate::model::ir::ValueId) -> (i64, i64) {
+    pub(super) fn range_of(&self, value: crate::model::ir::ValueId) -> (i64, i64) {
         let value = self.value(value);
         value.range.or(value.dtype.integer_range()).unwrap_or((i64::from(i32::MIN), i64::from(i32::MAX)))
     }
@@ -138,7 +155,7 @@ impl Lowering<'_> {
         let channels = p.scales.len().max(p.zero_points.len());
         let quantizer = |c: usize| Quantizer { scale: p.scale(c), zero_point: p.zero_point(c), range };
         let inner = if channels == 1 { 1 } else { shape[axis + 1..].iter().product() };
-        let functions = (0..channels).map(|c| ScalarFn::Step(self.profile.quantize(&quantizer(c)))).collect();
+        let functions = (0..channels).map(|c| self.profile.quantize(&quantizer(c))).collect();
         let functions = Spread::axis(functions, inner);
         if let Some(data) = self.constant(node, 0) {
             let of = |(i, x): (usize, &f64)| functions.at(i).value_down(*x);
@@ -227,10 +244,10 @@ impl Lowering<'_> {
         let saturation = self.pair_saturation(node, operands[1], &raw, product.n_in);
         let x = self.argument(node, 0)?;
         let zx = self.single_zero_point(node, zero_point)?;
-        let bias = self.integer_bias(node, bias, product.n_out)?;
+        let biases = self.biases(node, bias, product.n_out)?;
         let (x, map) = self.product_argument(&product, x);
         debug_assert_eq!(w.len(), product.n_in * product.n_out);
-        self.accumulate(node, x, map, (zx, bias), (product.n_out, 1), saturation)
+        self.accumulate(node, Kernel::Dense, (x, map), (zx, biases), (product.n_out, 1), saturation)
     }
 
     fn conv_accumulator(
@@ -247,11 +264,12 @@ impl Lowering<'_> {
         let shifted = raw.iter().enumerate().map(|(i, w)| w - parameters.zero_point(i / depth.max(1)) as f64).collect();
         let x = self.argument(node, 0)?;
         let zx = self.single_zero_point(node, zero_point)?;
-        let bias = self.integer_bias(node, bias, p.out_channels)?;
+        let biases = self.biases(node, bias, p.out_channels)?;
         // Padding stands for real zero, which is the zero point.
         let (x, size) = self.padded(x, p, zx as f64);
         let map = self.convolution(node, p, size, groups, Weights::new(shifted))?;
-        self.accumulate(node, x, map, (zx, bias), (p.out_channels, p.out_size[0] * p.out_size[1]), saturation)
+        let channels = (p.out_channels, p.out_size[0] * p.out_size[1]);
+        self.accumulate(node, Kernel::Convolution, (x, map), (zx, biases), channels, saturation)
     }
 
     fn single_zero_point(&self, node: &ModelNode, position: usize) -> Result<i64, LowerError> {
@@ -261,13 +279,16 @@ impl Lowering<'_> {
         }
     }
 
-    fn integer_bias(&self, node: &ModelNode, position: usize, channels: usize) -> Result<Vec<f64>, LowerError> {
-        if node.inputs.get(position).copied().flatten().is_none() {
-            return Ok(vec![0.0; channels]);
-        }
+    /// The bias of each channel: integers become part of the accumulator, floats are left to the profile.
+    fn biases(&self, node: &ModelNode, position: usize, channels: usize) -> Result<Vec<Bias>, LowerError> {
+        let Some(id) = node.inputs.get(position).copied().flatten() else {
+            return Ok(vec![Bias::Integer(0); channels]);
+        };
+        let float = self.value(id).dtype == DType::F32;
+        let one = |b: f64| if float { Bias::Float(b as f32) } else { Bias::Integer(b as i64) };
         match self.constant(node, position) {
-            Some(b) if b.len() == channels => Ok(b.to_vec()),
-            Some(b) if b.len() == 1 => Ok(vec![b[0]; channels]),
+            Some(b) if b.len() == channels => Ok(b.iter().map(|&b| one(b)).collect()),
+            Some(b) if b.len() == 1 => Ok(vec![one(b[0]); channels]),
             _ => Err(self.refuse(node, "the bias is not one constant for each channel", "repair the model")),
         }
     }
@@ -296,12 +317,12 @@ impl Lowering<'_> {
     }
 
     /// acc = W (x - zx) + b = W x + (b - zx W 1), with its exact range per channel and the profile's side conditions.
-    fn accumulate(
+    pub(super) fn accumulate(
         &mut self,
         node: &ModelNode,
-        x: NodeId,
-        map: LinearMap,
-        (zx, bias): (i64, Vec<f64>),
+        kernel: Kernel,
+        (x, map): (NodeId, LinearMap),
+        (zx, biases): (i64, Vec<Bias>),
         (channels, inner): (usize, usize),
         saturation: Standing,
     ) -> Result<Accumulator, LowerError> {
@@ -315,8 +336,9 @@ impl Lowering<'_> {
         for (c, row) in map.weights().chunks(depth.max(1)).enumerate() {
             let low: f64 = row.iter().map(|w| (w * lo).min(w * hi)).sum();
             let high: f64 = row.iter().map(|w| (w * lo).max(w * hi)).sum();
-            range = (range.0.min(low + bias[c]), range.1.max(high + bias[c]));
-            folded.push(bias[c] - zx as f64 * row.iter().sum::<f64>());
+            let bias = if let Bias::Integer(b) = biases[c] { b as f64 } else { 0.0 };
+            range = (range.0.min(low + bias), range.1.max(high + bias));
+            folded.push(bias - zx as f64 * row.iter().sum::<f64>());
         }
         let limit = self.profile.limits().accumulator.unwrap_or(1 << 52) as f64;
         let largest = range.0.abs().max(range.1.abs());
@@ -338,7 +360,7 @@ impl Lowering<'_> {
         self.integer_layers.push(IntegerLayer { name, accumulator, bits, no_pair_saturation: saturation });
         let (name, shape) = (format!("{}_accumulator", self.name_of(node)), self.shape_out(node).to_vec());
         let id = self.affine(&name, &shape, vec![(x, map)], Spread::axis(folded, inner), Rounding::Exact);
-        Ok(Accumulator { node: id, channels, inner })
+        Ok(Accumulator { node: id, channels, inner, kernel, biases, range: accumulator })
     }
 
     /// R(alpha sx): the scale that alpha leaves to the requantization.
@@ -353,7 +375,7 @@ impl Lowering<'_> {
         Ok(product)
     }
 
-    fn requantized(
+    pub(super) fn requantized(
         &mut self,
         node: &ModelNode,
         acc: Accumulator,
@@ -364,17 +386,29 @@ impl Lowering<'_> {
         let output = self.output_quantizer(node, y_scale, y_zero_point)?;
         let x = self.constant(node, x_scale).map_or(1.0, |s| s[0] as f32);
         let input_scale = self.scaled_input(node, x, alpha)?;
-        let channels = if weights.scales.len() == 1 { 1 } else { acc.channels };
+        let largest = |b: &&Bias| if let Bias::Integer(b) = b { b.unsigned_abs() } else { u64::MAX };
+        let common = acc.biases.iter().max_by_key(largest).copied().unwrap_or(Bias::Integer(0));
+        // With one weight scale and integer biases (of which only an envelope wants to know how large they are) one function serves all.
+        let shared = weights.scales.len() == 1 && matches!(common, Bias::Integer(_));
+        let channels = if shared { 1 } else { acc.channels };
         let mut functions = vec![];
         for c in 0..channels {
-            let r = Requantizer { input_scale, weight_scale: weights.scale(c), output };
-            self.usable_factor(node, ort::multiplier(&r))?;
-            functions.push(ScalarFn::Step(self.profile.requantize(&r)));
+            let r = Requantizer {
+                kernel: acc.kernel,
+                per_channel: weights.scales.len() > 1,
+                fused_relu: output.range.0 == output.zero_point && self.value(node.output).range.is_some(),
+                input_scale,
+                weight_scale: weights.scale(c),
+                bias: if shared { common } else { acc.biases[c] },
+                accumulator: acc.range,
+                output,
+            };
+            functions.push(self.exactly(node, self.profile.requantize(&r))?);
         }
         let quantization =
             Quantization { scale: Spread::all(f64::from(output.scale)), zero_point: Spread::all(output.zero_point) };
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
-        let inner = if channels == 1 { 1 } else { acc.inner };
+        let inner = if shared { 1 } else { acc.inner };
         let functions = Spread::axis(functions, inner);
         Ok(Known::Node(self.pointwise(&name, &shape, acc.node, functions, Some(quantization))))
     }
@@ -408,19 +442,8 @@ impl Lowering<'_> {
         Ok(Known::Node(self.affine(&name, &shape, terms, Spread::all(0.0), rounding)))
     }
 
-    /// A factor made of scales must be a normal float32: otherwise the formulas are not monotone, or lose all meaning.
-    pub(super) fn usable_factor(&self, node: &ModelNode, factor: f32) -> Result<(), LowerError> {
-        if factor.is_normal() && factor > 0.0 {
-            return Ok(());
-        }
-        Err(self.refuse(
-            node,
-            format!("the scales combine to {factor}"),
-            "repair the scales: their product must be a normal float32",
-        ))
-    }
-
-    pub(super) fn exact_profile(&self) -> bool {
-        self.profile.float_grid() == Grid::Real
+    /// What a profile says, or its refusal with the node's name.
+    pub(super) fn exactly<T>(&self, node: &ModelNode, found: Result<T, Inexact>) -> Result<T, LowerError> {
+        found.map_err(|e| self.refuse(node, e.to_string(), "repair the model, or use another --profile"))
     }
 }

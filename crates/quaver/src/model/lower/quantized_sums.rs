@@ -1,54 +1,93 @@
-//! Quantized operations without weights: sums, pools, concatenation and tables.
+//! Quantized operations without weights: sums, products, pools, concatenation and tables.
 
+use super::layout::{by_index, part_index};
 use super::quantized::Parameters;
+use super::window::Plane;
 use super::{Known, LowerError, Lowering};
-use crate::model::ir::{Node as ModelNode, Window};
-use crate::model::profile::{Quantizer, Requantizer, accumulator_step, float32_step, ort};
-use crate::net::{From, LinearMap, NodeId, Rounding, ScalarFn, Spread, Weights};
+use crate::model::ir::{Node as ModelNode, Op, Window};
+use crate::model::profile::{Average, Averaging, Bias, Kernel, Operand, Pool, Quantizer, Rescale, ort};
+use crate::net::{Dense, From, LinearMap, NodeId, Piecewise, Rounding, ScalarFn, Spread, Weights};
+use crate::num::round::{add_down, add_up};
 
 impl Lowering<'_> {
-    /// ONNX Runtime: p = R(sa/sc), q = R(sb/sc), c = R(zc - fma(p, za, R(q zb))); clip(rne(fma(p, a, fma(q, b, c)))). Each fma is an
-    /// affine node rounded once. In exact profiles: the nearest integer to (sa (a - za) + sb (b - zb)) / sc + zc.
-    pub(super) fn quantized_add(&mut self, node: &ModelNode) -> Result<Known, LowerError> {
-        let (a, b) = (self.parameters(node, 1, 2)?, self.parameters(node, 4, 5)?);
-        let out = self.output_quantizer(node, 6, 7)?;
-        let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
-        let len: usize = shape.iter().product();
-        let (shape_a, shape_b) = (self.shape_in(node, 0)?.to_vec(), self.shape_in(node, 3)?.to_vec());
-        let (id_a, id_b) = (self.argument(node, 0)?, self.argument(node, 3)?);
-        let (id_a, id_b) = (self.broadcast(id_a, &shape_a, &shape), self.broadcast(id_b, &shape_b, &shape));
-        let diagonal = |s: f64| LinearMap::Diagonal { len, scale: Spread::all(s) };
-        let (za, zb, zc) = (a.zero_points[0] as f64, b.zero_points[0] as f64, out.zero_point as f64);
-        let rounding = self.profile.single();
-        let (sum, step) = if self.exact_profile() {
-            let (sa, sb) = (f64::from(a.scales[0]), f64::from(b.scales[0]));
-            let terms = vec![(id_a, diagonal(sa)), (id_b, diagonal(sb))];
-            // 24 + 9 bits each; their sum is exact in f64 unless the scales are 2^20 apart.
-            let bias = -(sa * za) - sb * zb;
-            (
-                self.affine(&format!("{name}_sum"), &shape, terms, Spread::all(bias), rounding),
-                self.profile.quantize(&out),
-            )
-        } else {
-            let (p, q) = (a.scales[0] / out.scale, b.scales[0] / out.scale);
-            self.usable_factor(node, p)?;
-            self.usable_factor(node, q)?;
-            let inner = p.mul_add(za as f32, q * zb as f32);
-            let c = zc as f32 - inner;
-            let first_terms = vec![(id_b, diagonal(f64::from(q)))];
-            let bias = Spread::all(f64::from(c));
-            let first = self.affine(&format!("{name}_b"), &shape, first_terms, bias, rounding.clone());
-            let terms = vec![(id_a, diagonal(f64::from(p))), (first, LinearMap::identity(len))];
-            let sum = self.affine(&format!("{name}_sum"), &shape, terms, Spread::all(0.0), rounding);
-            let f = |v: f32| (v.round_ties_even() as i64).clamp(out.range.0, out.range.1);
-            (sum, float32_step(out.range, f, |k| k as f64 - 0.5))
-        };
-        let quantization = self.meaning(&Parameters { scales: vec![out.scale], zero_points: vec![out.zero_point] }, 1);
-        Ok(Known::Node(self.pointwise(&name, &shape, sum, Spread::all(ScalarFn::Step(step)), Some(quantization))))
+    /// Scale, zero point and range of an 8-bit operand whose scale and zero point follow it.
+    fn operand(&self, node: &ModelNode, position: usize) -> Result<Operand, LowerError> {
+        let range = self.range_of(self.input_id(node, position)?);
+        Ok(self.parameters(node, position + 1, position + 2)?.operand(range))
     }
 
-    /// ONNX Runtime: taps R((x - zx) sx) summed in float32 in row-major window order, then
-    /// clip(rne(R(R(R(f / n) / sy) + zy))), a monotone function of the float32 sum f.
+    /// A quantized result of a function of one value.
+    fn quantized_result(&mut self, node: &ModelNode, x: NodeId, functions: Spread<ScalarFn>, out: &Quantizer) -> Known {
+        let quantization = self.meaning(&Parameters::of(out), 1);
+        let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
+        Known::Node(self.pointwise(&name, &shape, x, functions, Some(quantization)))
+    }
+
+    /// The sum or difference of two values, as the profile adds them.
+    pub(super) fn quantized_add(&mut self, node: &ModelNode) -> Result<Known, LowerError> {
+        let (a, b, out) = (self.operand(node, 0)?, self.operand(node, 3)?, self.output_quantizer(node, 6, 7)?);
+        let plan = self.exactly(node, self.profile.add(&a, &b, node.op == Op::QLinearSub, &out))?;
+        let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
+        let len: usize = shape.iter().product();
+        let (mut terms, mut bias) = (vec![], plan.bias);
+        for (k, rescale) in plan.operands.into_iter().enumerate() {
+            let from = self.shape_in(node, 3 * k)?.to_vec();
+            let id = self.argument(node, 3 * k)?;
+            let id = self.broadcast(id, &from, &shape);
+            let part = format!("{name}_{}", ["a", "b"][k]);
+            match rescale {
+                Rescale::Table(step) => {
+                    let id = self.pointwise(&part, &shape, id, Spread::all(ScalarFn::Step(step)), None);
+                    terms.push((id, LinearMap::identity(len)));
+                }
+                Rescale::Affine { scale, bias: own, rounding } => {
+                    let map = LinearMap::Diagonal { len, scale: Spread::all(scale) };
+                    if rounding == Rounding::Exact {
+                        if add_down(bias, own) != add_up(bias, own) {
+                            return Err(self.refuse(node, "its scales are too far apart", "repair the scales"));
+                        }
+                        bias += own;
+                        terms.push((id, map));
+                    } else {
+                        let id = self.affine(&part, &shape, vec![(id, map)], Spread::all(own), rounding);
+                        terms.push((id, LinearMap::identity(len)));
+                    }
+                }
+            }
+        }
+        let sum = self.affine(&format!("{name}_sum"), &shape, terms, Spread::all(bias), plan.rounding);
+        Ok(self.quantized_result(node, sum, Spread::all(plan.finish), &out))
+    }
+
+    /// (a - za) (c - zc) with a constant operand: an element-wise integer map, then a requantization.
+    pub(super) fn quantized_mul(&mut self, node: &ModelNode) -> Result<Known, LowerError> {
+        let constant = if self.constant(node, 3).is_some() { 3 } else { 0 };
+        let data = self.constant(node, constant).ok_or_else(|| {
+            let cure = "multiply by constants only; attention and gates are not supported";
+            self.refuse(node, "both operands depend on the input", cure)
+        })?;
+        let variable = 3 - constant;
+        let (x, c) = (self.operand(node, variable)?, self.operand(node, constant)?);
+        let shape = self.shape_out(node).to_vec();
+        let from = self.shape_in(node, variable)?.to_vec();
+        let factors = self.spread(&data, self.shape_in(node, constant)?, &shape).map(|q| q - c.zero_point as f64);
+        let id = self.argument(node, variable)?;
+        let id = self.broadcast(id, &from, &shape);
+        let len = shape.iter().product();
+        let map = LinearMap::Diagonal { len, scale: Spread::each((0..len).map(|i| *factors.at(i)).collect()) };
+        let biases = vec![Bias::Integer(0); len];
+        let accumulator = self.accumulate(
+            node,
+            Kernel::Elementwise,
+            (id, map),
+            (x.zero_point, biases),
+            (len, 1),
+            super::Standing::Proved,
+        )?;
+        let weights = Parameters { scales: vec![c.scale], zero_points: vec![0] };
+        self.requantized(node, accumulator, 1.0, &weights, (variable + 1, 6, 7))
+    }
+
     pub(super) fn quantized_average_pool(
         &mut self,
         node: &ModelNode,
@@ -59,33 +98,70 @@ impl Lowering<'_> {
         if channels_last {
             return Err(self.refuse(node, "channels_last pooling in the file", "export with channels first"));
         }
-        if self.exact_profile() {
-            return Err(self.refuse(
-                node,
-                "has no `real` form yet",
-                "use --profile ort-fused, or the QDQ form of the model",
-            ));
-        }
         let p = self.plane(node, window)?;
         if p.is_whole_image() {
-            // The kernel hands a window over the whole image to the global one, which adds the zero point after rounding.
+            // ONNX Runtime hands a window over the whole image to its global kernel.
             return self.quantized_global_pool(node, false);
         }
-        let (x, out) = (self.parameters(node, 1, 2)?, self.output_quantizer(node, 3, 4)?);
+        let (input, output) = (self.operand(node, 0)?, self.output_quantizer(node, 3, 4)?);
+        let mut plans: Vec<(usize, Averaging)> = vec![];
+        let mut which = vec![];
+        for oy in 0..p.out_size[0] {
+            for ox in 0..p.out_size[1] {
+                let count = p.count([oy, ox], include_pad);
+                if !plans.iter().any(|s| s.0 == count) {
+                    let average = Average { pool: Pool::Window, count, input, output };
+                    plans.push((count, self.exactly(node, self.profile.average(&average))?));
+                }
+                which.extend(plans.iter().position(|s| s.0 == count));
+            }
+        }
+        let of_float = matches!(plans[0].1, Averaging::OfFloatSum(_));
+        let sum = if of_float {
+            self.float_window_sum(node, &p, &input)?
+        } else {
+            self.stored_window_sum(node, &p, &input, include_pad)?
+        };
+        let functions: Vec<ScalarFn> =
+            plans.into_iter().map(|(_, Averaging::OfSum(f) | Averaging::OfFloatSum(f))| f).collect();
+        let functions = match functions.len() {
+            1 => Spread::each(functions),
+            _ => Spread::each(which.into_iter().map(|k| functions[k].clone()).collect()),
+        };
+        Ok(self.quantized_result(node, sum, functions, &output))
+    }
+
+    /// Exact sums of the stored integers of each window; padding that counts stands for the zero point.
+    fn stored_window_sum(
+        &mut self,
+        node: &ModelNode,
+        p: &Plane,
+        input: &Operand,
+        include_pad: bool,
+    ) -> Result<NodeId, LowerError> {
+        let id = self.argument(node, 0)?;
+        let fill = if include_pad { input.zero_point as f64 } else { 0.0 };
+        let (id, size) = self.padded(id, p, fill);
+        let map = self.sum_pool(node, p, size)?;
+        let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
+        Ok(self.affine(&format!("{name}_sum"), &shape, vec![(id, map)], Spread::all(0.0), Rounding::Exact))
+    }
+
+    /// Taps R((x - zx) sx) of each window, added one after the other in float32.
+    fn float_window_sum(&mut self, node: &ModelNode, p: &Plane, x: &Operand) -> Result<NodeId, LowerError> {
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
         let input = self.argument(node, 0)?;
-        let (sx, zx) = (f64::from(x.scales[0]), x.zero_points[0]);
-        let len = self.net.node(input).len();
-        let map = LinearMap::Diagonal { len, scale: Spread::all(sx) };
+        let sx = f64::from(x.scale);
+        let map = LinearMap::Diagonal { len: self.net.node(input).len(), scale: Spread::all(sx) };
         let in_shape = self.shape_in(node, 0)?.to_vec();
-        let bias = Spread::all(-sx * zx as f64);
+        let bias = Spread::all(-sx * x.zero_point as f64);
         let taps = self.affine(&format!("{name}_taps"), &in_shape, vec![(input, map)], bias, Rounding::Nearest32);
-        let (taps, size) = self.padded(taps, &p, 0.0);
+        let (taps, size) = self.padded(taps, p, 0.0);
         let outputs: usize = shape.iter().product();
         let mut sum: Option<NodeId> = None;
         for ky in 0..p.kernel[0] {
             for kx in 0..p.kernel[1] {
-                let from = super::layout::by_index(&[p.in_channels, p.out_size[0], p.out_size[1]], |i| {
+                let from = by_index(&[p.in_channels, p.out_size[0], p.out_size[1]], |i| {
                     let y = i[1] * p.stride[0] + ky * p.dilation[0];
                     let x = i[2] * p.stride[1] + kx * p.dilation[1];
                     From::Element { source: 0, index: ((i[0] * size[0] + y) * size[1] + x) as u32 }
@@ -96,126 +172,123 @@ impl Lowering<'_> {
                     Some(before) => {
                         let identity = || LinearMap::identity(outputs);
                         let terms = vec![(before, identity()), (tap, identity())];
-                        self.affine(
-                            &format!("{name}_sum_{ky}_{kx}"),
-                            &shape,
-                            terms,
-                            Spread::all(0.0),
-                            Rounding::Nearest32,
-                        )
+                        let part = format!("{name}_sum_{ky}_{kx}");
+                        self.affine(&part, &shape, terms, Spread::all(0.0), Rounding::Nearest32)
                     }
                 });
             }
         }
-        let mut steps: Vec<(usize, ScalarFn)> = vec![];
-        let mut functions = vec![];
-        for oy in 0..p.out_size[0] {
-            for ox in 0..p.out_size[1] {
-                let n = p.count([oy, ox], include_pad);
-                if !steps.iter().any(|s| s.0 == n) {
-                    let f = |f: f32| {
-                        let v = f / n as f32 / out.scale + out.zero_point as f32;
-                        (v.round_ties_even() as i64).clamp(out.range.0, out.range.1)
-                    };
-                    let guess = |k: i64| (k as f64 - 0.5 - out.zero_point as f64) * f64::from(out.scale) * n as f64;
-                    steps.push((n, ScalarFn::Step(float32_step(out.range, f, guess))));
-                }
-                // Local invariant: pushed just above.
-                functions.extend(steps.iter().find(|s| s.0 == n).map(|s| s.1.clone()));
-            }
-        }
-        let functions = if steps.len() == 1 { Spread::all(steps.remove(0).1) } else { Spread::each(functions) };
-        let quantization = self.meaning(&Parameters { scales: vec![out.scale], zero_points: vec![out.zero_point] }, 1);
-        let sum = sum.ok_or_else(|| self.refuse(node, "an empty window", "repair the model"))?;
-        Ok(Known::Node(self.pointwise(&name, &shape, sum, functions, Some(quantization))))
+        sum.ok_or_else(|| self.refuse(node, "an empty window", "repair the model"))
     }
 
-    /// ONNX Runtime: S = exact sum of (x - zx); m = R(sx / R(sy N)); clip(rne(R(S m)) + zy).
     pub(super) fn quantized_global_pool(&mut self, node: &ModelNode, channels_last: bool) -> Result<Known, LowerError> {
         if channels_last {
             return Err(self.refuse(node, "channels_last pooling in the file", "export with channels first"));
         }
-        let (x, out) = (self.parameters(node, 1, 2)?, self.output_quantizer(node, 3, 4)?);
-        let (inputs, outputs) = (self.value(self.input_id(node, 0)?).len(), self.value(node.output).len());
-        let n = inputs / outputs.max(1);
         let input = self.argument(node, 0)?;
-        let weights = Weights::new(vec![1.0; n]);
-        let map = LinearMap::Dense(crate::net::Dense { outer: outputs, n_in: n, n_out: 1, weights });
-        let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
-        let bias = Spread::all(-(n as f64) * x.zero_points[0] as f64);
-        let sum = self.affine(&format!("{name}_sum"), &shape, vec![(input, map)], bias, Rounding::Exact);
-        let step = if self.exact_profile() {
-            let output = Quantizer { scale: out.scale, ..out };
-            let by_n = 1.0 / n as f32;
-            if f64::from(by_n) * n as f64 != 1.0 {
-                return Err(self.refuse(node, "has no `real` form for this window yet", "use --profile ort-fused"));
-            }
-            self.profile.requantize(&Requantizer { input_scale: x.scales[0], weight_scale: by_n, output })
-        } else {
-            let m = x.scales[0] / (out.scale * n as f32);
-            self.usable_factor(node, m)?;
-            let f = |s: i64| ((s as f32 * m).round_ties_even() as i64 + out.zero_point).clamp(out.range.0, out.range.1);
-            accumulator_step(out.range, f, |k| (k as f64 - 0.5 - out.zero_point as f64) / f64::from(m))
-        };
-        let quantization = self.meaning(&Parameters { scales: vec![out.scale], zero_points: vec![out.zero_point] }, 1);
-        Ok(Known::Node(self.pointwise(&name, &shape, sum, Spread::all(ScalarFn::Step(step)), Some(quantization))))
+        self.averaged(node, Pool::Global, input)
     }
 
-    /// Each part is copied where its parameters are the result's, else mapped by clip(rne(R(R((q - z) s) / sy)) + zy).
+    pub(super) fn quantized_mean(&mut self, node: &ModelNode, axes: &[usize]) -> Result<Known, LowerError> {
+        let shape = self.shape_in(node, 0)?.to_vec();
+        let input = self.argument(node, 0)?;
+        let last = self.axes_last(input, &shape, axes);
+        self.averaged(node, Pool::Mean, last)
+    }
+
+    /// The mean of consecutive elements, as many as there are for each result.
+    fn averaged(&mut self, node: &ModelNode, pool: Pool, x: NodeId) -> Result<Known, LowerError> {
+        let (input, output) = (self.operand(node, 0)?, self.output_quantizer(node, 3, 4)?);
+        let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
+        let outputs: usize = shape.iter().product();
+        let count = self.net.node(x).len() / outputs.max(1);
+        let plan = self.exactly(node, self.profile.average(&Average { pool, count, input, output }))?;
+        let Averaging::OfSum(f) = plan else {
+            return Err(self.refuse(node, "a mean that is summed in float32", "use another --profile"));
+        };
+        let map =
+            LinearMap::Dense(Dense { outer: outputs, n_in: count, n_out: 1, weights: Weights::new(vec![1.0; count]) });
+        let sum = self.affine(&format!("{name}_sum"), &shape, vec![(x, map)], Spread::all(0.0), Rounding::Exact);
+        Ok(self.quantized_result(node, sum, Spread::all(f), &output))
+    }
+
+    /// Each part is copied where its parameters are the result's, else rescaled.
     pub(super) fn quantized_concat(&mut self, node: &ModelNode, axis: usize) -> Result<Known, LowerError> {
         let out = self.output_quantizer(node, 0, 1)?;
         let shape = self.shape_out(node).to_vec();
         let (mut sources, mut shapes) = (vec![], vec![]);
         for part in 0..(node.inputs.len() - 2) / 3 {
             let at = 2 + 3 * part;
-            let p = self.parameters(node, at + 1, at + 2)?;
+            let p = self.operand(node, at)?;
             let id = self.argument(node, at)?;
             let part_shape = self.shape_in(node, at)?.to_vec();
-            let same = p.scales[0] == out.scale && p.zero_points[0] == out.zero_point;
-            sources.push(if same { id } else { self.requantize_table(node, id, &part_shape, &p, &out, |v| v)? });
+            let same = p.scale == out.scale && p.zero_point == out.zero_point;
+            sources.push(if same {
+                id
+            } else {
+                let f = self.exactly(node, self.profile.rescale(&p, &out))?;
+                let name = format!("{}_requantized", self.net.node(id).name);
+                let quantization = self.meaning(&Parameters::of(&out), 1);
+                self.pointwise(&name, &part_shape, id, Spread::all(f), Some(quantization))
+            });
             shapes.push(part_shape);
         }
-        let from = super::layout::by_index(&shape, |index| {
-            let (source, index) = super::layout::part_index(&shapes, axis, index);
+        let from = by_index(&shape, |index| {
+            let (source, index) = part_index(&shapes, axis, index);
             From::Element { source: source as u32, index: index as u32 }
         });
         let name = self.name_of(node);
         Ok(Known::Node(self.move_node(&name, &shape, sources, from)))
     }
 
+    pub(super) fn quantized_rescale(&mut self, node: &ModelNode) -> Result<Known, LowerError> {
+        let (x, out) = (self.operand(node, 0)?, self.output_quantizer(node, 3, 4)?);
+        let f = self.exactly(node, self.profile.rescale(&x, &out))?;
+        let id = self.argument(node, 0)?;
+        Ok(self.quantized_result(node, id, Spread::all(f), &out))
+    }
+
     pub(super) fn quantized_leaky_relu(&mut self, node: &ModelNode, alpha: f32) -> Result<Known, LowerError> {
         if alpha < 0.0 {
             return Err(self.refuse(node, "LeakyRelu with negative alpha is not monotone", "use alpha >= 0"));
         }
-        let (p, out) = (self.parameters(node, 1, 2)?, self.output_quantizer(node, 3, 4)?);
-        let shape = self.shape_out(node).to_vec();
+        if self.profile.float_grid() == crate::net::Grid::Real {
+            let cure = "use --profile ort-fused, or the QDQ form of the model";
+            return Err(self.refuse(node, "has no `real` form yet", cure));
+        }
+        let (x, out) = (self.operand(node, 0)?, self.output_quantizer(node, 3, 4)?);
+        let f = self.exactly(node, ort::rescale(&x, &out, |v| if v < 0.0 { v * alpha } else { v }))?;
         let id = self.argument(node, 0)?;
-        Ok(Known::Node(self.requantize_table(node, id, &shape, &p, &out, |v| if v < 0.0 { v * alpha } else { v })?))
+        Ok(self.quantized_result(node, id, Spread::all(f), &out))
     }
 
-    /// q -> quantize(f(R((q - z) s))) for a monotone float32 function f, as a table of thresholds.
-    fn requantize_table(
+    /// Clipping whose ends the profile rounds; where it may round an end in two ways, the result is between both.
+    pub(super) fn quantized_clip(
         &mut self,
         node: &ModelNode,
-        id: NodeId,
-        shape: &[usize],
-        p: &Parameters,
-        out: &Quantizer,
-        f: impl Fn(f32) -> f32,
-    ) -> Result<NodeId, LowerError> {
-        if self.exact_profile() {
-            return Err(self.refuse(
-                node,
-                "has no `real` form yet",
-                "use --profile ort-fused, or the QDQ form of the model",
-            ));
+        min: Option<f32>,
+        max: Option<f32>,
+    ) -> Result<Known, LowerError> {
+        let (x, id) = (self.operand(node, 0)?, self.argument(node, 0)?);
+        let (low, high) = self.clip_ends(&x, min, max);
+        let clip = |lo: i64, hi: i64| ScalarFn::Piecewise(Piecewise::clip(lo as f64, hi as f64));
+        if low.0 != low.1 || high.0 != high.1 {
+            let problem = "an end of its clipping lies between two integers, and runtimes choose either";
+            return Err(self.refuse(node, problem, "name one runtime's --profile"));
         }
-        let (s, z) = (p.scales[0], p.zero_points[0]);
-        let g = |q: i64| ort::quantize_value(f((q - z) as f32 * s), out);
-        let step =
-            accumulator_step(out.range, g, |k| (k - out.zero_point) as f64 * f64::from(out.scale / s) + z as f64);
-        let quantization = self.meaning(&Parameters { scales: vec![out.scale], zero_points: vec![out.zero_point] }, 1);
-        let name = format!("{}_requantized", self.net.node(id).name);
-        Ok(self.pointwise(&name, shape, id, Spread::all(ScalarFn::Step(step)), Some(quantization)))
+        Ok(self.quantized_result(
+            node,
+            id,
+            Spread::all(clip(low.0, high.0)),
+            &Quantizer { scale: x.scale, zero_point: x.zero_point, range: x.range },
+        ))
+    }
+
+    /// The integers that the ends of a clipping become: for each the smallest and largest that a runtime may choose.
+    pub(super) fn clip_ends(&self, x: &Operand, min: Option<f32>, max: Option<f32>) -> ((i64, i64), (i64, i64)) {
+        let q = Quantizer { scale: x.scale, zero_point: x.zero_point, range: x.range };
+        let inside = |(a, b): (i64, i64)| (a.clamp(x.range.0, x.range.1), b.clamp(x.range.0, x.range.1));
+        let end = |e: Option<f32>, open: i64| e.map_or((open, open), |e| inside(self.profile.clip_end(e, &q)));
+        (end(min, x.range.0), end(max, x.range.1))
     }
 }

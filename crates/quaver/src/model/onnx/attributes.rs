@@ -1,7 +1,7 @@
 //! Attributes of a node: typed access, and the check that none was left unread.
 
-use super::error::Problem;
 use super::proto::{AttributeProto, TensorProto, attribute_type as ty};
+use crate::model::build::Problem;
 
 /// No operator has nearly as many attributes.
 const MAX_ATTRIBUTES: usize = 64;

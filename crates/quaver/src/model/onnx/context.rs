@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::assembly::Assembly;
 use super::attributes::Attributes;
-use super::error::Problem;
-use super::infer::Hint;
 use super::tensor::TensorReader;
+use crate::model::build::Assembly;
+use crate::model::build::Hint;
+use crate::model::build::Problem;
 use crate::model::ir::{DType, Data, Op, Tensor, Value, ValueId};
 
 pub(super) const FIX: &str = "correct the model, or export it again";
@@ -127,7 +127,7 @@ impl Context<'_, '_> {
 
     /// An axis counted from the end when negative.
     pub fn axis(&self, value: i64, rank: usize) -> Result<usize, Problem> {
-        super::shape::axis(value, rank)
+        crate::model::build::shape::axis(value, rank)
             .ok_or_else(|| Problem::attribute("axis", format!("{value} is out of range for rank {rank}"), FIX))
     }
 

@@ -1,16 +1,12 @@
 //! ONNX files: a reader that refuses what it does not understand, and a writer.
 //!
-//! [`read`] turns a file into a [`crate::model::ir::Model`]: every attribute is looked at, every default is made
+//! Reading turns a file into a [`crate::model::ir::Model`]: every attribute is looked at, every default is made
 //! explicit, shapes are inferred and checked against those the file declares, and constant arithmetic is folded.
 //! [`fn@write`] is the inverse, up to the normalisation that the reader does.
 
-mod assembly;
 mod attributes;
 mod context;
 mod error;
-mod fold;
-mod infer;
-mod infer_quant;
 mod ops;
 mod ops_constant;
 mod ops_layout;
@@ -18,7 +14,6 @@ mod ops_quant;
 mod ops_window;
 pub mod proto;
 mod read;
-mod shape;
 mod tensor;
 mod write;
 mod write_ops;
@@ -26,8 +21,6 @@ mod write_ops;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use assembly::Assembly;
-pub use error::{ImportError, NodeError, Problem, Subject, WriteError};
-pub(crate) use infer::Hint;
-pub use read::{ReadOptions, read, read_bytes};
+pub use error::WriteError;
+pub(super) use read::decode;
 pub use write::write;

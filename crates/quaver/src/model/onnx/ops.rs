@@ -1,10 +1,10 @@
 //! From ONNX operators of any supported opset to [`Op`]: dispatch, element-wise operators, products, reductions.
 
 use super::context::{Context, FIX};
-use super::error::Problem;
-use super::infer::Hint;
-use super::shape::axes;
 use super::{ops_constant, ops_layout, ops_quant, ops_window};
+use crate::model::build::Hint;
+use crate::model::build::Problem;
+use crate::model::build::shape::axes;
 use crate::model::ir::Op;
 
 type Done = Result<(), Problem>;

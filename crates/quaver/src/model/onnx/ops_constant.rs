@@ -1,9 +1,9 @@
 //! Operators that only make sense on constants: shapes and the arithmetic on them.
 
 use super::context::{Context, FIX};
-use super::error::Problem;
-use super::infer::Hint;
-use super::shape::{broadcast, elements, whole};
+use crate::model::build::Hint;
+use crate::model::build::Problem;
+use crate::model::build::shape::{broadcast, elements, whole};
 use crate::model::ir::{DType, Data, Op, Tensor};
 
 type Done = Result<(), Problem>;
@@ -104,7 +104,7 @@ fn range(cx: &mut Context<'_, '_>) -> Done {
     if delta == 0 {
         return Err(Problem::input(2, "the step is zero", FIX));
     }
-    let n = super::shape::slice_len(start, limit, delta);
+    let n = crate::model::build::shape::slice_len(start, limit, delta);
     check_size(cx, &[n])?;
     // `start + i * delta` lies between `start` and `limit`.
     let list = (0..n as i64).map(|i| start + i * delta).collect();

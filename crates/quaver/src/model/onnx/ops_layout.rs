@@ -1,10 +1,9 @@
 //! Operators that move elements about.
 
 use super::context::{Context, FIX};
-use super::error::Problem;
-use super::infer::Hint;
-use super::shape::{axes, axis, broadcast, elements, slice_len, whole};
-use super::tensor::MAX_RANK;
+use crate::model::build::Hint;
+use crate::model::build::Problem;
+use crate::model::build::shape::{MAX_RANK, axes, axis, broadcast, elements, slice_len, whole};
 use crate::model::ir::{Data, Op, PadMode, Tensor};
 
 type Done = Result<(), Problem>;

@@ -1,10 +1,10 @@
 //! Quantization operators of the default domain and of com.microsoft.
 
 use super::context::{Context, FIX};
-use super::error::Problem;
-use super::infer::Hint;
 use super::ops::unsupported;
 use super::ops_window::{convolution, pooling};
+use crate::model::build::Hint;
+use crate::model::build::Problem;
 use crate::model::ir::{DType, Op};
 
 type Done = Result<(), Problem>;

@@ -1,8 +1,8 @@
 //! Convolution and pooling: windows with every default resolved.
 
 use super::context::{Context, FIX};
-use super::error::Problem;
-use super::shape::{extent, same_padding, slide};
+use crate::model::build::Problem;
+use crate::model::build::shape::{extent, same_padding, slide};
 use crate::model::ir::{Op, Window};
 
 type Done = Result<(), Problem>;

@@ -1,22 +1,20 @@
 //! Reading ONNX files.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use prost::Message;
-use sha2::{Digest, Sha256};
 
-use super::assembly::Assembly;
 use super::attributes::Attributes;
 use super::context::Context;
-use super::error::{ImportError, NodeError, Problem};
 use super::ops;
 use super::proto::{Dimension, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto};
-use super::tensor::{MAX_RANK, TensorReader, element_type};
+use super::tensor::{TensorReader, element_type};
+use crate::model::build::Assembly;
+use crate::model::build::Problem;
+use crate::model::build::shape::MAX_RANK;
+use crate::model::import::{ImportError, NodeError, ReadOptions};
 use crate::model::ir::{DType, Model, Source, ValueId};
 
 /// Newest file format version whose fields are all known here.
@@ -24,56 +22,19 @@ const MAX_IR_VERSION: i64 = 13;
 /// Supported versions of the default operator set.
 const OPSETS: std::ops::RangeInclusive<i64> = 8..=26;
 
-/// Limits on what is read.
-#[derive(Clone, Debug)]
-pub struct ReadOptions {
-    /// Largest number of elements of an activation or of a folded constant.
-    pub max_elements: usize,
-    /// Largest size of the file, of what a `.gz` file unpacks to, and of all external data together.
-    pub max_file_bytes: u64,
-}
-
-impl Default for ReadOptions {
-    fn default() -> Self {
-        ReadOptions { max_elements: 1 << 24, max_file_bytes: 1 << 31 }
-    }
-}
-
-/// Reads a model from a file, `.onnx` or gzipped.
-pub fn read(path: &Path, options: &ReadOptions) -> Result<Model, ImportError> {
-    let io = |source| ImportError::Io { file: path.to_path_buf(), source };
-    let bytes = limited(File::open(path).map_err(io)?, path, options)?;
-    read_bytes(&bytes, path, options)
-}
-
-/// Reads a model from the bytes of a file; `path` serves for messages and for finding external data.
-pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Model, ImportError> {
-    if bytes.len() as u64 > options.max_file_bytes {
-        return Err(ImportError::TooLarge { file: path.to_path_buf(), limit: options.max_file_bytes });
-    }
-    let unpacked;
-    let message = if bytes.starts_with(&[0x1f, 0x8b]) {
-        unpacked = limited(MultiGzDecoder::new(bytes), path, options)?;
-        &unpacked[..]
-    } else {
-        bytes
-    };
-    let proto = ModelProto::decode(message)
-        .map_err(|e| ImportError::Decode { file: path.to_path_buf(), message: e.to_string() })?;
-    let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+/// Reads a model from the bytes of an unpacked file; `path` serves for messages and for finding external data.
+pub(in crate::model) fn decode(
+    bytes: &[u8],
+    path: &Path,
+    sha256: String,
+    options: &ReadOptions,
+) -> Result<Model, ImportError> {
+    let proto = ModelProto::decode(bytes).map_err(|e| ImportError::Decode {
+        file: path.to_path_buf(),
+        format: "an ONNX model",
+        message: e.to_string(),
+    })?;
     Importer { file: path, options }.model(proto, sha256)
-}
-
-fn limited(from: impl Read, path: &Path, options: &ReadOptions) -> Result<Vec<u8>, ImportError> {
-    let limit = options.max_file_bytes;
-    let mut bytes = Vec::new();
-    from.take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|source| ImportError::Io { file: path.to_path_buf(), source })?;
-    if bytes.len() as u64 > limit {
-        return Err(ImportError::TooLarge { file: path.to_path_buf(), limit });
-    }
-    Ok(bytes)
 }
 
 /// Versions of the operator sets a node may use.

@@ -4,13 +4,10 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 
-use super::error::Problem;
 use super::proto::{TensorProto, data_type as dt};
-use super::shape::elements;
+use crate::model::build::Problem;
+use crate::model::build::shape::{MAX_RANK, elements};
 use crate::model::ir::{DType, Data, Tensor};
-
-/// Largest number of dimensions of a tensor.
-pub(super) const MAX_RANK: usize = 16;
 
 const EXPORT: &str = "export the model for float32 or for 8- or 16-bit integer quantization";
 

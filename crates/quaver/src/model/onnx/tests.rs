@@ -5,9 +5,10 @@ use std::path::Path;
 use prost::Message;
 
 use super::proto::{AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use super::{ImportError, ReadOptions, Subject, read, read_bytes, write};
-use crate::model::build::ModelBuilder;
+use super::write;
+use crate::model::build::{ModelBuilder, Subject};
 use crate::model::ir::{DType, Data, Model, Op, PadMode, Tensor, Window};
+use crate::model::{ImportError, ReadOptions, read, read_bytes};
 
 mod fuzz;
 mod refuse;

@@ -62,6 +62,14 @@ pub(super) fn attributes_and_inputs(
     let data = node.inputs.first().copied().flatten().map(|id| model.value(id));
     let data = data.ok_or_else(|| refuse(node, "its first input is missing"));
     let attributes = match &node.op {
+        Op::QLinearSub
+        | Op::QLinearRequantize
+        | Op::QLinearClip { .. }
+        | Op::QLinearMul
+        | Op::QLinearMean { .. }
+        | Op::QLinearSoftmax { .. } => {
+            return Err(refuse(node, "ONNX has no operator with its meaning"));
+        }
         Op::LeakyRelu { alpha } | Op::QLinearLeakyRelu { alpha } => vec![float("alpha", *alpha)],
         Op::Gemm { alpha, beta, trans_a, trans_b } => vec![
             float("alpha", *alpha),

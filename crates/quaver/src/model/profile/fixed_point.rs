@@ -3,10 +3,10 @@
 
 use std::str::FromStr;
 
-use super::{Limits, Profile, Quantizer, Requantizer, real};
+use super::{Inexact, Limits, Profile, Quantizer, Requantizer, real};
 use crate::model::ir::{Data, Model, Node, Op, Tensor, Value, ValueId};
 use crate::model::lower::LowerError;
-use crate::net::{Grid, Rounding, Step};
+use crate::net::{Grid, Rounding, ScalarFn};
 
 /// Number formats of a fixed-point network, after Henzinger, Lechner and Zikelic (AAAI 2021).
 ///
@@ -88,13 +88,13 @@ impl Profile for FixedPoint {
     }
 
     /// Half away from zero: the tie at j - 1/2 goes up where it is positive.
-    fn quantize(&self, q: &Quantizer) -> Step {
-        real::half_integer_step(q, |_, tie| tie < 0.0)
+    fn quantize(&self, q: &Quantizer) -> ScalarFn {
+        ScalarFn::Step(real::half_integer_step(q, |_, tie| tie < 0.0))
     }
 
     /// (acc + 2^(k-1)) >> k: ties go up. Scales are powers of two, so the exact rational rule is the shift.
-    fn requantize(&self, r: &Requantizer) -> Step {
-        real::nearest_requantize(r, |_| true)
+    fn requantize(&self, r: &Requantizer) -> Result<ScalarFn, Inexact> {
+        Ok(ScalarFn::Step(real::nearest_requantize(r, |_| true)?))
     }
 
     fn limits(&self) -> Limits {

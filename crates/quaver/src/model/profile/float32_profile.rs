@@ -1,7 +1,7 @@
 //! `float32`: every operation as written in the file, in float32, sums in any order.
 
-use super::{Limits, Profile, Quantizer, Requantizer, ort};
-use crate::net::{Grid, Rounding, Spread, Step};
+use super::{Addition, Average, Averaging, Inexact, Limits, Operand, Profile, Quantizer, Requantizer, ort};
+use crate::net::{Grid, Rounding, ScalarFn, Spread};
 use crate::num::round::gamma32;
 
 /// float32 arithmetic with a proved bound on every sum.
@@ -39,12 +39,24 @@ impl Profile for Float32 {
         Some(f64::from(difference as f32 * scale))
     }
 
-    fn quantize(&self, q: &Quantizer) -> Step {
-        ort::quantize(q)
+    fn quantize(&self, q: &Quantizer) -> ScalarFn {
+        ScalarFn::Step(ort::quantize(q))
     }
 
-    fn requantize(&self, r: &Requantizer) -> Step {
+    fn requantize(&self, r: &Requantizer) -> Result<ScalarFn, Inexact> {
         ort::requantize(r)
+    }
+
+    fn add(&self, a: &Operand, b: &Operand, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
+        ort::add(a, b, subtract, output)
+    }
+
+    fn average(&self, average: &Average) -> Result<Averaging, Inexact> {
+        ort::average(average)
+    }
+
+    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+        ort::rescale(from, to, |v| v)
     }
 
     fn limits(&self) -> Limits {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::ir::Model;
 use super::lower::LowerError;
-use crate::net::{Cut, Grid, Rounding, Step};
+use crate::net::{Cut, Grid, Rounding, ScalarFn, Step};
 use crate::num::float32;
 
 mod fixed_point;
@@ -21,7 +21,7 @@ pub use float32_profile::Float32;
 pub use ort_fused::OrtFused;
 pub use real::Real;
 
-/// real x -> integer: parameters of a QuantizeLinear.
+/// real x -> integer: parameters of a quantized value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantizer {
     /// Step width.
@@ -32,15 +32,118 @@ pub struct Quantizer {
     pub range: (i64, i64),
 }
 
+/// What computes an integer product: runtimes have kernels of their own for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Matrix products.
+    Dense,
+    /// Convolutions, depthwise ones too.
+    Convolution,
+    /// Products of two elements.
+    Elementwise,
+}
+
+/// The bias of an integer product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bias {
+    /// An integer, which is part of the accumulator.
+    Integer(i64),
+    /// A float32 that the runtime adds to the accumulator by its own formula.
+    Float(f32),
+}
+
 /// integer accumulator -> integer: what follows an integer dot product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Requantizer {
+    /// What made the accumulator.
+    pub kernel: Kernel,
+    /// Whether each output channel has a weight scale of its own.
+    pub per_channel: bool,
+    /// Whether a Relu is fused into the kernel (its effect is in the output's range already).
+    pub fused_relu: bool,
     /// Scale of the activations that were multiplied.
     pub input_scale: f32,
     /// Scale of the weights that were multiplied (of this channel).
     pub weight_scale: f32,
+    /// Bias of this channel.
+    pub bias: Bias,
+    /// Smallest and largest accumulator over all inputs and channels.
+    pub accumulator: (i64, i64),
     /// Scale, zero point and range of the result.
     pub output: Quantizer,
+}
+
+/// Scale and zero point of an operand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Operand {
+    /// Step width.
+    pub scale: f32,
+    /// Integer that stands for zero.
+    pub zero_point: i64,
+    /// Smallest and largest integer.
+    pub range: (i64, i64),
+}
+
+/// An element-wise map of an operand, ahead of a sum.
+#[derive(Clone, Debug)]
+pub enum Rescale {
+    /// A function of the stored integer.
+    Table(Step),
+    /// scale q + bias.
+    Affine {
+        /// Exact factor.
+        scale: f64,
+        /// Exact offset.
+        bias: f64,
+        /// What the runtime does to the result.
+        rounding: Rounding,
+    },
+}
+
+/// How a runtime adds (or subtracts) two quantized values: finish(round(f(a) + g(b) + bias)).
+#[derive(Clone, Debug)]
+pub struct Addition {
+    /// f and g.
+    pub operands: [Rescale; 2],
+    /// Exact.
+    pub bias: f64,
+    /// What the runtime does to the sum.
+    pub rounding: Rounding,
+    /// sum -> integer.
+    pub finish: ScalarFn,
+}
+
+/// What is averaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// A sliding window.
+    Window,
+    /// The whole image.
+    Global,
+    /// Axes of a tensor (an operation of its own in TensorFlow Lite).
+    Mean,
+}
+
+/// Averaging quantized values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Average {
+    /// What is averaged.
+    pub pool: Pool,
+    /// How many elements.
+    pub count: usize,
+    /// Parameters of the elements.
+    pub input: Operand,
+    /// Parameters of the result.
+    pub output: Quantizer,
+}
+
+/// How a runtime averages.
+#[derive(Clone, Debug)]
+pub enum Averaging {
+    /// A function of the exact sum of the stored integers.
+    OfSum(ScalarFn),
+    /// Dequantized elements are added one after the other in float32, in row-major order of the window; then a function of that sum.
+    OfFloatSum(ScalarFn),
 }
 
 /// What must hold for a profile's integer formulas to be the runtime's.
@@ -81,10 +184,52 @@ pub trait Profile: Send + Sync {
     fn dequantize(&self, difference: i64, scale: f32) -> Option<f64>;
 
     /// x -> integer.
-    fn quantize(&self, quantizer: &Quantizer) -> Step;
+    fn quantize(&self, quantizer: &Quantizer) -> ScalarFn;
 
     /// accumulator -> integer.
-    fn requantize(&self, requantizer: &Requantizer) -> Step;
+    ///
+    /// # Errors
+    /// Why the profile has no exact formula here.
+    fn requantize(&self, requantizer: &Requantizer) -> Result<ScalarFn, Inexact>;
+
+    /// The integer that an end of a fused activation is rounded to: the smallest and largest that a runtime of the profile may choose.
+    fn clip_end(&self, end: f32, quantizer: &Quantizer) -> (i64, i64) {
+        let whole = Quantizer { range: (i64::MIN, i64::MAX), ..*quantizer };
+        let rounded = ort::quantize_value(end, &whole);
+        (rounded, rounded)
+    }
+
+    /// a + b, or a - b if `subtract`.
+    ///
+    /// # Errors
+    /// Why the profile has no exact formula here.
+    fn add(&self, a: &Operand, b: &Operand, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
+        let _ = (a, b, subtract, output);
+        Err(Inexact::new("the sum of quantized values has no exact formula"))
+    }
+
+    /// The mean of quantized values.
+    ///
+    /// # Errors
+    /// Why the profile has no exact formula here.
+    fn average(&self, average: &Average) -> Result<Averaging, Inexact> {
+        let _ = average;
+        Err(Inexact::new("the mean of quantized values has no exact formula"))
+    }
+
+    /// integer -> integer of other parameters.
+    ///
+    /// # Errors
+    /// Why the profile has no exact formula here.
+    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+        let _ = (from, to);
+        Err(Inexact::new("a change of scale has no exact formula"))
+    }
+
+    /// The profiles that this one stands for, where it is an envelope of several: each computes one of the results it allows.
+    fn members(&self) -> Vec<Box<dyn Profile>> {
+        vec![]
+    }
 
     /// Side conditions of the formulas.
     fn limits(&self) -> Limits;
@@ -92,6 +237,18 @@ pub trait Profile: Send + Sync {
     /// What a verdict under this profile assumes about the machine, for reports.
     fn assumptions(&self) -> Vec<String> {
         vec![]
+    }
+}
+
+/// Why a profile has no exact formula for an operation.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Inexact(String);
+
+impl Inexact {
+    /// A reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Inexact(reason.into())
     }
 }
 
@@ -136,6 +293,14 @@ pub fn default_for(model: &Model) -> Box<dyn Profile> {
     } else {
         Box::new(Float32)
     }
+}
+
+/// A factor made of scales must be a normal float32: otherwise the formulas are not monotone, or lose all meaning.
+pub(crate) fn normal_factor(factor: f32) -> Result<f32, Inexact> {
+    if factor.is_normal() && factor > 0.0 {
+        return Ok(factor);
+    }
+    Err(Inexact::new(format!("the scales combine to {factor}, and must to a normal float32")))
 }
 
 /// The step function of a monotone function of an int32 accumulator onto [lo, hi]: each threshold is the exact smallest

@@ -8,10 +8,11 @@ mod fuse;
 mod graph;
 mod passes;
 
-use super::{Limits, Profile, Quantizer, Requantizer, float32_profile::Float32, ort};
+use super::float32_profile::Float32;
+use super::{Addition, Average, Averaging, Inexact, Limits, Operand, Profile, Quantizer, Requantizer, ort};
 use crate::model::ir::Model;
 use crate::model::lower::LowerError;
-use crate::net::{Grid, Rounding, Step};
+use crate::net::{Grid, Rounding, ScalarFn};
 use graph::Graph;
 
 /// ONNX Runtime, default optimization level, on a CPU whose u8 x s8 products do not saturate (VNNI), or on any x86 CPU.
@@ -64,12 +65,24 @@ impl Profile for OrtFused {
         Float32.dequantize(difference, scale)
     }
 
-    fn quantize(&self, q: &Quantizer) -> Step {
-        ort::quantize(q)
+    fn quantize(&self, q: &Quantizer) -> ScalarFn {
+        ScalarFn::Step(ort::quantize(q))
     }
 
-    fn requantize(&self, r: &Requantizer) -> Step {
+    fn requantize(&self, r: &Requantizer) -> Result<ScalarFn, Inexact> {
         ort::requantize(r)
+    }
+
+    fn add(&self, a: &Operand, b: &Operand, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
+        ort::add(a, b, subtract, output)
+    }
+
+    fn average(&self, average: &Average) -> Result<Averaging, Inexact> {
+        ort::average(average)
+    }
+
+    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+        ort::rescale(from, to, |v| v)
     }
 
     fn limits(&self) -> Limits {

@@ -260,17 +260,22 @@ fn reduce(op: &Op, axes: &[usize], inputs: Inputs<'_>, hint: &Hint) -> Result<Ki
         Op::ReduceSum { .. } => inputs.typed(0, &[DType::F32, DType::I32, DType::I64])?,
         _ => inputs.float(0)?,
     };
-    let distinct = axes.iter().enumerate().all(|(i, a)| *a < x.shape.len() && !axes[..i].contains(a));
+    Ok((x.dtype, reduced(&x.shape, axes, hint)?))
+}
+
+/// Shape after a reduction over axes, which are kept with length 1 unless the hint says that they are dropped.
+pub(super) fn reduced(shape: &[usize], axes: &[usize], hint: &Hint) -> Result<Vec<usize>, Problem> {
+    let distinct = axes.iter().enumerate().all(|(i, a)| *a < shape.len() && !axes[..i].contains(a));
     if !distinct || axes.is_empty() {
-        return Err(mismatch(format!("axes {axes:?} do not fit shape {:?}", x.shape)));
+        return Err(mismatch(format!("axes {axes:?} do not fit shape {shape:?}")));
     }
     let on = |i: &usize| axes.contains(i);
-    let kept: Vec<usize> = (0..x.shape.len()).map(|i| if on(&i) { 1 } else { x.shape[i] }).collect();
-    let dropped: Vec<usize> = (0..x.shape.len()).filter(|i| !on(i)).map(|i| x.shape[i]).collect();
+    let kept: Vec<usize> = (0..shape.len()).map(|i| if on(&i) { 1 } else { shape[i] }).collect();
+    let dropped: Vec<usize> = (0..shape.len()).filter(|i| !on(i)).map(|i| shape[i]).collect();
     match &hint.shape {
-        Some(shape) if *shape == dropped => Ok((x.dtype, dropped)),
-        Some(shape) if *shape != kept => Err(mismatch(format!("reducing {:?} gives {kept:?}, not {shape:?}", x.shape))),
-        _ => Ok((x.dtype, kept)),
+        Some(wanted) if *wanted == dropped => Ok(dropped),
+        Some(wanted) if *wanted != kept => Err(mismatch(format!("reducing {shape:?} gives {kept:?}, not {wanted:?}"))),
+        _ => Ok(kept),
     }
 }
 

@@ -3,6 +3,9 @@
 use super::error::Problem;
 use crate::model::ir::Window;
 
+/// Largest number of dimensions of a tensor.
+pub(crate) const MAX_RANK: usize = 16;
+
 /// Number of elements of a shape; `None` when the product of the non-zero dimensions does not fit.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
     let product = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;

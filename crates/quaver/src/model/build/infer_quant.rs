@@ -1,7 +1,7 @@
 //! Output type and shape of the quantization operators.
 
 use super::error::Problem;
-use super::infer::{Hint, Inputs, Kind, bad_shape, check_type, concat, conv, gemm, pooled};
+use super::infer::{Hint, Inputs, Kind, bad_shape, check_type, concat, conv, gemm, pooled, reduced};
 use super::shape::{broadcast, matmul, whole};
 use crate::model::ir::{DType, Op, Value};
 
@@ -31,7 +31,7 @@ pub(super) fn infer(op: &Op, inputs: Inputs<'_>, hint: &Hint) -> Result<Kind, Pr
             Ok((result(inputs, 6, 7)?, shape))
         }
         Op::QGemm { trans_a, trans_b, .. } => qgemm(inputs, *trans_a, *trans_b),
-        Op::QLinearAdd => {
+        Op::QLinearAdd | Op::QLinearSub | Op::QLinearMul => {
             inputs.arity(7, 8)?;
             let (a, b) = (operand(inputs, 0, None)?, operand(inputs, 3, None)?);
             let y = result_or(inputs, 6, 7, a.dtype)?;
@@ -40,7 +40,7 @@ pub(super) fn infer(op: &Op, inputs: Inputs<'_>, hint: &Hint) -> Result<Kind, Pr
         }
         Op::QLinearConcat { axis } => qconcat(inputs, *axis),
         Op::MatMulInteger | Op::ConvInteger { .. } => integer(op, inputs),
-        _ => qunary(op, inputs),
+        _ => qunary(op, inputs, hint),
     }
 }
 
@@ -186,7 +186,13 @@ fn qconcat(inputs: Inputs<'_>, axis: usize) -> Result<Kind, Problem> {
     Ok((dtype, concat(inputs.0, axis, 2, 3)?))
 }
 
-fn qunary(op: &Op, inputs: Inputs<'_>) -> Result<Kind, Problem> {
+fn qunary(op: &Op, inputs: Inputs<'_>, hint: &Hint) -> Result<Kind, Problem> {
+    if matches!(op, Op::QLinearClip { .. }) {
+        inputs.arity(3, 3)?;
+        let x = operand(inputs, 0, None)?;
+        inputs.get(2)?;
+        return Ok((x.dtype, x.shape.clone()));
+    }
     inputs.arity(4, 5)?;
     let x = operand(inputs, 0, None)?;
     let y = result_or(inputs, 3, 4, x.dtype)?;
@@ -201,6 +207,7 @@ fn qunary(op: &Op, inputs: Inputs<'_>) -> Result<Kind, Problem> {
             shape[2..].fill(1);
             channels_back(shape, *channels_last)
         }
+        Op::QLinearMean { axes } => reduced(&x.shape, axes, hint)?,
         _ => x.shape.clone(),
     };
     Ok((y, shape))

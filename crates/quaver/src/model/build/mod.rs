@@ -1,9 +1,19 @@
-//! Building models in memory, with the shape inference and the checks of the ONNX reader.
+//! Building models, with shape inference, checks and constant folding: in memory by [`ModelBuilder`], from files by the readers.
 
 use std::sync::Arc;
 
 use super::ir::{DType, Model, Op, Source, Tensor, Value, ValueId};
-use super::onnx::{Assembly, Hint, Problem};
+
+mod assembly;
+pub mod error;
+mod fold;
+mod infer;
+mod infer_quant;
+pub(crate) mod shape;
+
+pub(crate) use assembly::Assembly;
+pub use error::{Problem, Subject};
+pub(crate) use infer::Hint;
 
 /// Why a model could not be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::error::Problem;
 use super::fold;
 use super::infer::{Hint, infer};
-use super::shape::elements;
-use super::tensor::MAX_RANK;
+use super::shape::{MAX_RANK, elements};
 use crate::model::ir::{DType, Model, Node, Op, Source, Tensor, Value, ValueId};
 
 /// Constants that folding may make, as a multiple of the limit on one of them.
