@@ -10,16 +10,21 @@ use super::lower::LowerError;
 use crate::net::{Cut, Grid, Rounding, ScalarFn, Step};
 use crate::num::float32;
 
+mod any_engine;
 mod fixed_point;
 mod float32_profile;
 pub mod ort;
 mod ort_fused;
+mod qdq;
 mod real;
+mod tflite;
 
+pub use any_engine::AnyEngine;
 pub use fixed_point::FixedPoint;
 pub use float32_profile::Float32;
 pub use ort_fused::OrtFused;
 pub use real::Real;
+pub use tflite::TfLite;
 
 /// real x -> integer: parameters of a quantized value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,8 +92,13 @@ pub struct Operand {
 /// An element-wise map of an operand, ahead of a sum.
 #[derive(Clone, Debug)]
 pub enum Rescale {
-    /// A function of the stored integer.
-    Table(Step),
+    /// A function of the stored integer, times a sign.
+    Table {
+        /// The function.
+        step: Step,
+        /// 1 or -1.
+        sign: f64,
+    },
     /// scale q + bias.
     Affine {
         /// Exact factor.
@@ -98,6 +108,14 @@ pub enum Rescale {
         /// What the runtime does to the result.
         rounding: Rounding,
     },
+}
+
+impl Rescale {
+    /// The table of a non-decreasing function of an operand's integers, times a sign.
+    fn table((lo, hi): (i64, i64), sign: f64, f: impl Fn(i64) -> i64) -> Self {
+        let cuts = (lo + 1..=hi).map(|q| Cut::at(q as f64)).collect();
+        Rescale::Table { step: Step::new(cuts, (lo..=hi).map(|q| f(q) as f64).collect()), sign }
+    }
 }
 
 /// How a runtime adds (or subtracts) two quantized values: finish(round(f(a) + g(b) + bias)).
@@ -226,6 +244,25 @@ pub trait Profile: Send + Sync {
         Err(Inexact::new("a change of scale has no exact formula"))
     }
 
+    /// Whether its integer kernels add float32 biases ([`Bias::Float`]) instead of having them in the accumulator.
+    fn takes_float_biases(&self) -> bool {
+        false
+    }
+
+    /// Whether functions of an accumulator depend on the integer bias in it.
+    fn reads_biases(&self) -> bool {
+        false
+    }
+
+    /// The profile that this one means for a model, where it means different ones.
+    ///
+    /// # Errors
+    /// If it has no meaning for the model.
+    fn resolve(&self, model: &Model) -> Result<Option<Box<dyn Profile>>, LowerError> {
+        let _ = model;
+        Ok(None)
+    }
+
     /// The profiles that this one stands for, where it is an envelope of several: each computes one of the results it allows.
     fn members(&self) -> Vec<Box<dyn Profile>> {
         vec![]
@@ -258,11 +295,18 @@ impl fmt::Debug for dyn Profile {
     }
 }
 
+/// The profiles' names, for messages.
+pub const NAMES: &str = "real, float32, ort-fused, ort-fused-any-x86, tflite-reference, tflite-xnnpack, tflite-micro, any-engine, \
+                         any-engine(P,Q,...) and fixed-point(Q,F)";
+
+/// The torch profiles.
+fn torch_profiles() -> Vec<Box<dyn Profile>> {
+    vec![]
+}
+
 /// The text names no profile.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "unknown profile `{text}`: {problem}; the profiles are real, float32, ort-fused, ort-fused-any-x86 and fixed-point(Q,F)"
-)]
+#[error("unknown profile `{text}`: {problem}; the profiles are {NAMES}")]
 pub struct UnknownProfile {
     text: String,
     problem: String,
@@ -279,6 +323,15 @@ pub fn parse(text: &str) -> Result<Box<dyn Profile>, UnknownProfile> {
         "float32" => Box::new(Float32),
         "ort-fused" => Box::new(OrtFused { any_x86: false }),
         "ort-fused-any-x86" => Box::new(OrtFused { any_x86: true }),
+        "tflite-reference" => Box::new(TfLite::Reference),
+        "tflite-xnnpack" => Box::new(TfLite::Xnnpack),
+        "tflite-micro" => Box::new(TfLite::Micro),
+        "any-engine" => Box::new(AnyEngine::all()),
+        t if t.starts_with("any-engine(") && t.ends_with(')') => {
+            let names = t["any-engine(".len()..t.len() - 1].split(',');
+            let members = names.map(parse).collect::<Result<Vec<_>, _>>()?;
+            Box::new(AnyEngine::of(members))
+        }
         t if t.starts_with("fixed-point") => {
             Box::new(t["fixed-point".len()..].parse::<FixedPoint>().map_err(|e| fail(&e))?)
         }
@@ -286,12 +339,13 @@ pub fn parse(text: &str) -> Result<Box<dyn Profile>, UnknownProfile> {
     })
 }
 
-/// The profile that fits a model when the user names none: `ort-fused` where there is quantized arithmetic, else `float32`.
+/// The profile that fits a model when the user names none: where there is quantized arithmetic the default runtime of the file's
+/// format, `ort-fused` or `tflite-xnnpack`, else `float32`.
 pub fn default_for(model: &Model) -> Box<dyn Profile> {
-    if model.nodes.iter().any(|n| n.op.is_quantized()) {
-        Box::new(OrtFused { any_x86: false })
-    } else {
-        Box::new(Float32)
+    match (model.nodes.iter().any(|n| n.op.is_quantized()), model.source.format) {
+        (true, "tflite") => Box::new(TfLite::Xnnpack),
+        (true, _) => Box::new(OrtFused { any_x86: false }),
+        (false, _) => Box::new(Float32),
     }
 }
 
