@@ -16,7 +16,7 @@ use crate::session::Session;
 /// Show what a model file says, and what a runtime makes of it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model (.onnx, or gzipped)
+    /// The model (.onnx, .tflite, or gzipped)
     model: PathBuf,
     #[arg(long, value_name = "P", value_parser = load::profile_name, help = load::PROFILE_HELP)]
     profile: Option<String>,

@@ -1,9 +1,12 @@
 //! Deciding robustness: bounds first (they are cheap and settle most inputs), then attack.
 
+mod anomaly;
 mod attack;
 mod score;
 
 use std::time::{Duration, Instant};
+
+pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 
 use crate::bounds::{Analysis, Prepared, analyse, interval_until, lower_bounds};
 use crate::model::lower::Lowered;

@@ -85,8 +85,11 @@ impl Profile for TfLite {
         let k64 = f64::from(si) * f64::from(sw) / f64::from(so);
         normal_factor(k64 as f32)?;
         match (self, r.kernel) {
+            (TfLite::Xnnpack, _) if si * sw / so >= 256.0 => {
+                Err(Inexact::new("XNNPACK takes no factor of 256 and more"))
+            }
             (TfLite::Xnnpack, _) => single32(normal_factor(si * sw / so)?, r),
-            (TfLite::Reference, Kernel::Dense) => Ok(step(&r.output, |a| (a as f64 * k64).round() as i64, k64)),
+            (TfLite::Reference, Kernel::Dense) => Ok(step(0, &r.output, |a| (a as f64 * k64).round() as i64, k64)),
             (TfLite::Reference | TfLite::Micro, _) => double(k64, r),
         }
     }
@@ -107,17 +110,37 @@ impl Profile for TfLite {
         }
     }
 
-    /// The mean of the stored integers, ties away from zero: raz(S / n). No scale is used.
+    /// AVERAGE_POOL_2D: the mean of the stored integers, ties away from zero: raz(S / n). No scale is used.
     fn average(&self, average: &Average) -> Result<Averaging, Inexact> {
         let (n, x, out) = (average.count as i64, average.input, average.output);
-        if average.pool == Pool::Mean {
-            return Err(Inexact::new("the mean over axes of quantized values has no exact formula"));
+        match (average.pool, self) {
+            (Pool::Mean, TfLite::Xnnpack) => return mean_float(average),
+            (Pool::Mean, _) => return mean_fixed_point(average),
+            _ => {}
         }
         if x.scale != out.scale || x.zero_point != out.zero_point {
             return Err(Inexact::new("an average whose result has another scale than its argument"));
         }
         let f = |s: i64| (round_away(s, n)).clamp(out.range.0, out.range.1);
         Ok(Averaging::OfSum(ScalarFn::Step(accumulator_step(out.range, f, |k| (k as f64 - 0.5) * n as f64))))
+    }
+
+    /// Reference, Micro: fixed point, rounded twice, with D(s / s'). XNNPACK: floor(((q - z) rne(256 R(s / s')) + 128) / 256).
+    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+        let ratio = normal_factor(from.scale / to.scale)?;
+        if *self == TfLite::Xnnpack {
+            if !(2f32.powi(-8)..=2f32.powi(7)).contains(&ratio) {
+                return Err(Inexact::new(format!("XNNPACK does not take a change of scale by {ratio}")));
+            }
+            let m = (256.0 * f64::from(ratio)).round_ties_even() as i64;
+            return Ok(step(from.zero_point, to, |d| (d * m + 128) >> 8, f64::from(ratio)));
+        }
+        let k = f64::from(from.scale) / f64::from(to.scale);
+        let multiplier = Multiplier::new(k);
+        if !multiplier.fits((-255, 255)) {
+            return Err(Inexact::new("the fixed-point multiplication may leave 32 bits"));
+        }
+        Ok(step(from.zero_point, to, |d| multiplier.apply(d), k))
     }
 
     fn limits(&self) -> Limits {
@@ -135,10 +158,11 @@ impl Profile for TfLite {
     }
 }
 
-/// The step clip(f(a) + z) of an accumulator, with f(a) near k a.
-fn step(out: &Quantizer, f: impl Fn(i64) -> i64, k: f64) -> ScalarFn {
-    let whole = |a: i64| f(a).saturating_add(out.zero_point).clamp(out.range.0, out.range.1);
-    ScalarFn::Step(accumulator_step(out.range, whole, |v| (v as f64 - 0.5 - out.zero_point as f64) / k))
+/// The step clip(f(a - offset) + z) of an accumulator, with f(d) near k d.
+fn step(offset: i64, out: &Quantizer, f: impl Fn(i64) -> i64, k: f64) -> ScalarFn {
+    let whole = |a: i64| f(a - offset).saturating_add(out.zero_point).clamp(out.range.0, out.range.1);
+    let guess = |v: i64| (v as f64 - 0.5 - out.zero_point as f64) / k + offset as f64;
+    ScalarFn::Step(accumulator_step(out.range, whole, guess))
 }
 
 /// A fixed-point multiplier M 2^(e - 31), M < 2^31, for a positive k: k = f 2^e with 1/2 <= f < 1, M = raz(f 2^31).
@@ -188,7 +212,7 @@ fn double(k: f64, r: &Requantizer) -> Result<ScalarFn, Inexact> {
     if !multiplier.fits(r.accumulator) {
         return Err(Inexact::new("the fixed-point multiplication may leave 32 bits"));
     }
-    Ok(step(&r.output, |a| multiplier.apply(a), k))
+    Ok(step(0, &r.output, |a| multiplier.apply(a), k))
 }
 
 /// rne(R(R(a) k)). The runtime takes the minimum with the upper end before it rounds, which changes nothing.
@@ -197,7 +221,7 @@ fn single32(k: f32, r: &Requantizer) -> Result<ScalarFn, Inexact> {
     if largest * f64::from(k) * (1.0 + 1e-6) >= 2_147_483_648.0 {
         return Err(Inexact::new("the scaled accumulator may leave 32 bits"));
     }
-    Ok(step(&r.output, |a| (a as f32 * k).round_ties_even() as i64, f64::from(k)))
+    Ok(step(0, &r.output, |a| (a as f32 * k).round_ties_even() as i64, f64::from(k)))
 }
 
 /// m = 2 max(sa, sb); each operand becomes (q - z) 2^20 times the multiplier of D(s / m), the sum is multiplied by that of
@@ -212,12 +236,38 @@ fn add_fixed_point(a: &Operand, b: &Operand, subtract: bool, out: &Quantizer) ->
         Rescale::table(o.range, sign, |q| multiplier.apply((q - o.zero_point) << SHIFT))
     };
     let operands = [operand(a, sa, 1.0), operand(b, sb, if subtract { -1.0 } else { 1.0 })];
-    // Two 8-bit operands of at most 2^20 / 2 each.
-    if !last.fits((-(1 << 29), 1 << 29)) {
-        return Err(Inexact::new("the fixed-point sum may leave 32 bits"));
+    // The runtime ends the process for a last factor of 1 and more.
+    if last.e > 0 {
+        return Err(Inexact::new("the scale of the sum is more than 2^19 times smaller than those of its operands"));
     }
     let k = m / ((1 << SHIFT) as f64 * so);
-    Ok(Addition { operands, bias: 0.0, rounding: Rounding::Exact, finish: step(out, |u| last.apply(u), k) })
+    Ok(Addition { operands, bias: 0.0, rounding: Rounding::Exact, finish: step(0, out, |u| last.apply(u), k) })
+}
+
+/// M of D(s / s') is divided by n: with t = min(floor(log2 n), 32, 31 + e), floor(M 2^t / n) 2^(e - t - 31) multiplies S - n z.
+fn mean_fixed_point(average: &Average) -> Result<Averaging, Inexact> {
+    let (n, x, out) = (average.count as i64, average.input, average.output);
+    let k = f64::from(x.scale) / f64::from(out.scale);
+    let whole = Multiplier::new(k);
+    let t = (63 - n.leading_zeros() as i32).min(32).min(31 + whole.e);
+    let part = Multiplier { m: ((i128::from(whole.m) << t) / i128::from(n)) as i64, e: whole.e - t };
+    if !part.fits((-256 * n, 256 * n)) {
+        return Err(Inexact::new("the fixed-point mean may leave 32 bits"));
+    }
+    Ok(Averaging::OfSum(step(n * x.zero_point, &out, |d| part.apply(d), k / n as f64)))
+}
+
+/// m = R(R(s / s') R(1 / n)); rne(R(R(S m) + R(z' - R(z n m)))): the zero point is added before rounding.
+fn mean_float(average: &Average) -> Result<Averaging, Inexact> {
+    let (n, x, out) = (average.count as i64, average.input, average.output);
+    if n >= 1 << 16 {
+        return Err(Inexact::new("a mean of more than 2^16 elements was not measured"));
+    }
+    let m = normal_factor(x.scale / out.scale * (1.0 / n as f32))?;
+    let bias = out.zero_point as f32 - (x.zero_point * n) as f32 * m;
+    let f = |s: i64| ((s as f32 * m + bias).round_ties_even() as i64).clamp(out.range.0, out.range.1);
+    let guess = |k: i64| (k as f64 - 0.5 - f64::from(bias)) / f64::from(m);
+    Ok(Averaging::OfSum(ScalarFn::Step(accumulator_step(out.range, f, guess))))
 }
 
 /// Whether XNNPACK takes an operand of a sum: its scale ratio is in [2^-10, 2^8).
@@ -237,5 +287,5 @@ fn add_xnnpack(a: &Operand, b: &Operand, subtract: bool, out: &Quantizer) -> Add
     };
     let operands = [operand(a, scaled(ra)), operand(b, if subtract { -scaled(rb) } else { scaled(rb) })];
     let f = |sum: i64| (sum + (1 << (n - 1))) >> n;
-    Addition { operands, bias: 0.0, rounding: Rounding::Exact, finish: step(out, f, 2f64.powi(-n)) }
+    Addition { operands, bias: 0.0, rounding: Rounding::Exact, finish: step(0, out, f, 2f64.powi(-n)) }
 }
