@@ -12,6 +12,7 @@ use crate::num::float32;
 
 mod fixed_point;
 mod float32_profile;
+mod graph;
 pub mod ort;
 mod ort_fused;
 mod real;

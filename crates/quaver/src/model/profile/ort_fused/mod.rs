@@ -5,15 +5,14 @@
 //! conditions were measured group by group (`docs/profiles.md`).
 
 mod fuse;
-mod graph;
 mod passes;
 
 use super::float32_profile::Float32;
+use super::graph::{Graph, passes_integers};
 use super::{Addition, Average, Averaging, Inexact, Limits, Operand, Profile, Quantizer, Requantizer, ort};
 use crate::model::ir::Model;
 use crate::model::lower::LowerError;
 use crate::net::{Grid, Rounding, ScalarFn};
-use graph::Graph;
 
 /// ONNX Runtime, default optimization level, on a CPU whose u8 x s8 products do not saturate (VNNI), or on any x86 CPU.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +38,7 @@ impl Profile for OrtFused {
         graph.matmul_add_to_gemm();
         graph.signed_to_unsigned();
         graph.propagate_quantize();
-        graph.propagate_dequantize();
+        graph.propagate_dequantize(passes_integers);
         graph.refuse_what_is_not_exact()?;
         graph.refuse_misread_products()?;
         graph.quantize_biases()?;
