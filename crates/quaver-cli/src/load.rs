@@ -11,11 +11,21 @@ use quaver::model::{self, ImportError, ReadOptions};
 use crate::session::{Files, fail};
 
 /// Help for `--profile`.
-pub const PROFILE_HELP: &str = "Arithmetic of the runtime: real, float32, ort-fused, ort-fused-any-x86 or fixed-point(Q,F) \
+pub const PROFILE_HELP: &str = "Arithmetic of the runtime: real, float32, ort-fused, ort-fused-any-x86, torch-fbgemm, torch-onednn, torch-x86, torch-qnnpack or fixed-point(Q,F) \
                                 [default: ort-fused for a quantized model, else float32]";
 
 /// The profiles that a report looks at.
-pub const PROFILES: [&str; 5] = ["real", "float32", "ort-fused", "ort-fused-any-x86", "fixed-point(8,4)"];
+pub const PROFILES: [&str; 9] = [
+    "real",
+    "float32",
+    "ort-fused",
+    "ort-fused-any-x86",
+    "torch-fbgemm",
+    "torch-onednn",
+    "torch-x86",
+    "torch-qnnpack",
+    "fixed-point(8,4)",
+];
 
 /// A profile's name, checked.
 pub fn profile_name(text: &str) -> Result<String, UnknownProfile> {

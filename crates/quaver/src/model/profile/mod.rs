@@ -15,12 +15,15 @@ mod float32_profile;
 mod graph;
 pub mod ort;
 mod ort_fused;
+mod qdq;
 mod real;
+mod torch;
 
 pub use fixed_point::FixedPoint;
 pub use float32_profile::Float32;
 pub use ort_fused::OrtFused;
 pub use real::Real;
+pub use torch::{Engine, Torch};
 
 /// real x -> integer: parameters of a quantized value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +34,13 @@ pub struct Quantizer {
     pub zero_point: i64,
     /// Smallest and largest integer.
     pub range: (i64, i64),
+}
+
+impl Quantizer {
+    /// The same as parameters of an operand.
+    pub fn operand(&self) -> Operand {
+        Operand { scale: self.scale, zero_point: self.zero_point, range: self.range }
+    }
 }
 
 /// What computes an integer product: runtimes have kernels of their own for each.
@@ -262,7 +272,7 @@ impl fmt::Debug for dyn Profile {
 /// The text names no profile.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown profile `{text}`: {problem}; the profiles are real, float32, ort-fused, ort-fused-any-x86 and fixed-point(Q,F)"
+    "unknown profile `{text}`: {problem}; the profiles are real, float32, ort-fused, ort-fused-any-x86, torch-fbgemm, torch-onednn, torch-x86, torch-qnnpack and fixed-point(Q,F)"
 )]
 pub struct UnknownProfile {
     text: String,
@@ -283,7 +293,7 @@ pub fn parse(text: &str) -> Result<Box<dyn Profile>, UnknownProfile> {
         t if t.starts_with("fixed-point") => {
             Box::new(t["fixed-point".len()..].parse::<FixedPoint>().map_err(|e| fail(&e))?)
         }
-        _ => return Err(fail("no such name")),
+        t => Box::new(Torch::named(t).ok_or_else(|| fail("no such name"))?),
     })
 }
 
@@ -362,7 +372,7 @@ mod tests {
 
     #[test]
     fn names_are_parsed_or_refused() {
-        for name in ["real", "float32", "ort-fused", "ort-fused-any-x86", "fixed-point(8,4)"] {
+        for name in ["real", "float32", "ort-fused", "ort-fused-any-x86", "torch-x86", "fixed-point(8,4)"] {
             assert_eq!(parse(name).unwrap().id(), name);
         }
         for name in ["", "tflite", "fixed-point", "fixed-point(8)", "fixed-point(99,4)", "fixed-point(8,4,weights=x)"] {
