@@ -134,7 +134,7 @@ fn report(model: &Model, profile: &dyn Profile, lowered: Result<Lowered, LowerEr
         profile: meaning,
         lowered: lowered.ok().map(lowered_report),
         refused,
-        profiles: load::PROFILES.iter().map(|name| support(model, name)).collect(),
+        profiles: profile::NAMES.iter().map(|name| support(model, name)).collect(),
     }
 }
 

@@ -15,9 +15,6 @@ pub const PROFILE_HELP: &str = "Arithmetic of the runtime, such as ort-fused, tf
                                 float32 or fixed-point(Q,F); `quaver doctor` lists them [default: ort-fused for a quantized ONNX \
                                 model, tflite-xnnpack for a quantized TensorFlow Lite one, else float32]";
 
-/// The profiles that a report looks at.
-pub const PROFILES: [&str; 5] = ["real", "float32", "ort-fused", "ort-fused-any-x86", "fixed-point(8,4)"];
-
 /// A profile's name, checked.
 pub fn profile_name(text: &str) -> Result<String, UnknownProfile> {
     profile::parse(text).map(|p| p.id())

@@ -2,8 +2,8 @@
 
 use super::float32_profile::Float32;
 use super::{
-    Addition, Average, Averaging, Bias, Inexact, Limits, Operand, OrtFused, Profile, Quantizer, Requantizer, Rescale,
-    TfLite, accumulator_step, float32_step, qdq,
+    Addition, Average, Averaging, Bias, Engine, Inexact, Limits, Operand, OrtFused, Profile, Quantizer, Requantizer,
+    Rescale, TfLite, Torch, accumulator_step, float32_step, qdq,
 };
 use crate::model::ir::{Model, Op};
 use crate::model::lower::{LowerError, lower};
@@ -41,7 +41,10 @@ impl AnyEngine {
         }
         match model.source.format {
             "tflite" => vec![Box::new(TfLite::Reference), Box::new(TfLite::Xnnpack), Box::new(TfLite::Micro)],
-            _ => super::torch_profiles().into_iter().chain([Box::new(OrtFused { any_x86: false }) as _]).collect(),
+            _ => {
+                let torch = Engine::ALL.map(|engine| Box::new(Torch { engine }) as Box<dyn Profile>);
+                torch.into_iter().chain([Box::new(OrtFused { any_x86: false }) as _]).collect()
+            }
         }
     }
 

@@ -13,11 +13,13 @@ use crate::num::float32;
 mod any_engine;
 mod fixed_point;
 mod float32_profile;
+mod graph;
 pub mod ort;
 mod ort_fused;
 mod qdq;
 mod real;
 mod tflite;
+mod torch;
 
 pub use any_engine::AnyEngine;
 pub use fixed_point::FixedPoint;
@@ -25,6 +27,7 @@ pub use float32_profile::Float32;
 pub use ort_fused::OrtFused;
 pub use real::Real;
 pub use tflite::TfLite;
+pub use torch::{Engine, Torch};
 
 /// real x -> integer: parameters of a quantized value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +38,13 @@ pub struct Quantizer {
     pub zero_point: i64,
     /// Smallest and largest integer.
     pub range: (i64, i64),
+}
+
+impl Quantizer {
+    /// The same as parameters of an operand.
+    pub fn operand(&self) -> Operand {
+        Operand { scale: self.scale, zero_point: self.zero_point, range: self.range }
+    }
 }
 
 /// What computes an integer product: runtimes have kernels of their own for each.
@@ -295,18 +305,29 @@ impl fmt::Debug for dyn Profile {
     }
 }
 
-/// The profiles' names, for messages.
-pub const NAMES: &str = "real, float32, ort-fused, ort-fused-any-x86, tflite-reference, tflite-xnnpack, tflite-micro, any-engine, \
-                         any-engine(P,Q,...) and fixed-point(Q,F)";
-
-/// The torch profiles.
-fn torch_profiles() -> Vec<Box<dyn Profile>> {
-    vec![]
-}
+/// The profiles that reports and messages name, with parameters where they have some.
+pub const NAMES: [&str; 13] = [
+    "real",
+    "float32",
+    "ort-fused",
+    "ort-fused-any-x86",
+    "tflite-reference",
+    "tflite-xnnpack",
+    "tflite-micro",
+    "torch-fbgemm",
+    "torch-onednn",
+    "torch-x86",
+    "torch-qnnpack",
+    "any-engine",
+    "fixed-point(8,4)",
+];
 
 /// The text names no profile.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown profile `{text}`: {problem}; the profiles are {NAMES}")]
+#[error(
+    "unknown profile `{text}`: {problem}; the profiles are {}, and any-engine(P,Q,...) for several of them",
+    NAMES.join(", ")
+)]
 pub struct UnknownProfile {
     text: String,
     problem: String,
@@ -335,7 +356,7 @@ pub fn parse(text: &str) -> Result<Box<dyn Profile>, UnknownProfile> {
         t if t.starts_with("fixed-point") => {
             Box::new(t["fixed-point".len()..].parse::<FixedPoint>().map_err(|e| fail(&e))?)
         }
-        _ => return Err(fail("no such name")),
+        t => Box::new(Torch::named(t).ok_or_else(|| fail("no such name"))?),
     })
 }
 
@@ -415,7 +436,7 @@ mod tests {
 
     #[test]
     fn names_are_parsed_or_refused() {
-        for name in ["real", "float32", "ort-fused", "ort-fused-any-x86", "fixed-point(8,4)"] {
+        for name in ["real", "float32", "ort-fused", "ort-fused-any-x86", "torch-x86", "fixed-point(8,4)"] {
             assert_eq!(parse(name).unwrap().id(), name);
         }
         for name in ["", "tflite", "fixed-point", "fixed-point(8)", "fixed-point(99,4)", "fixed-point(8,4,weights=x)"] {
