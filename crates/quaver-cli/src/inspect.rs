@@ -16,7 +16,7 @@ use crate::session::Session;
 /// Show what a model file says, and what a runtime makes of it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model (.onnx, or gzipped)
+    /// The model (.onnx, .tflite, or gzipped)
     model: PathBuf,
     #[arg(long, value_name = "P", value_parser = load::profile_name, help = load::PROFILE_HELP)]
     profile: Option<String>,
@@ -134,7 +134,7 @@ fn report(model: &Model, profile: &dyn Profile, lowered: Result<Lowered, LowerEr
         profile: meaning,
         lowered: lowered.ok().map(lowered_report),
         refused,
-        profiles: load::PROFILES.iter().map(|name| support(model, name)).collect(),
+        profiles: profile::NAMES.iter().map(|name| support(model, name)).collect(),
     }
 }
 

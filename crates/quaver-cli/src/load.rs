@@ -11,11 +11,9 @@ use quaver::model::{self, ImportError, ReadOptions};
 use crate::session::{Files, fail};
 
 /// Help for `--profile`.
-pub const PROFILE_HELP: &str = "Arithmetic of the runtime: real, float32, ort-fused, ort-fused-any-x86 or fixed-point(Q,F) \
-                                [default: ort-fused for a quantized model, else float32]";
-
-/// The profiles that a report looks at.
-pub const PROFILES: [&str; 5] = ["real", "float32", "ort-fused", "ort-fused-any-x86", "fixed-point(8,4)"];
+pub const PROFILE_HELP: &str = "Arithmetic of the runtime, such as ort-fused, tflite-xnnpack, tflite-micro, torch-fbgemm, any-engine, real, \
+                                float32 or fixed-point(Q,F); `quaver doctor` lists them [default: ort-fused for a quantized ONNX \
+                                model, tflite-xnnpack for a quantized TensorFlow Lite one, else float32]";
 
 /// A profile's name, checked.
 pub fn profile_name(text: &str) -> Result<String, UnknownProfile> {
@@ -49,11 +47,14 @@ pub fn model(files: Files, path: &Path) -> Result<Model> {
         Some(bytes) => model::read_bytes(bytes, path, &options),
         None => model::read(path, &options),
     };
-    let named_otherwise = path.extension().is_some_and(|e| e != "onnx" && e != "gz");
+    let named_otherwise = path.extension().is_some_and(|e| e != "onnx" && e != "tflite" && e != "gz");
     read.map_err(|e| match e {
-        ImportError::Io { .. } => fail(e.to_string(), "check the path: it must name an .onnx file that can be read"),
+        ImportError::Io { .. } => {
+            fail(e.to_string(), "check the path: it must name an .onnx or .tflite file that can be read")
+        }
         ImportError::Decode { .. } if named_otherwise => {
-            fail(format!("{}: not an ONNX model", path.display()), "convert it to ONNX, and give the .onnx file")
+            let problem = format!("{}: neither an ONNX nor a TensorFlow Lite model", path.display());
+            fail(problem, "convert it, and give the .onnx or .tflite file")
         }
         _ => anyhow!(e),
     })

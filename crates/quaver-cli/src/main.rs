@@ -1,5 +1,7 @@
 //! The `quaver` program. One command is one file; what commands share is in the small modules.
 
+mod anomaly;
+mod ball;
 mod compare;
 mod demo;
 mod format;
@@ -38,6 +40,7 @@ enum Command {
     Run(run::Args),
     Compare(compare::Args),
     Robustness(robustness::Args),
+    Anomaly(anomaly::Args),
     Demo(demo::Args),
 }
 
@@ -50,6 +53,7 @@ impl Cli {
             Command::Run(args) => run::run(&args, session),
             Command::Compare(args) => compare::run(&args, session),
             Command::Robustness(args) => robustness::run(&args, session),
+            Command::Anomaly(args) => anomaly::run(&args, session),
             Command::Demo(args) => demo::run(&args, session),
         }
     }

@@ -1,11 +1,6 @@
 //! `quaver robustness`: whether the class of each input can change within a radius.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -19,6 +14,7 @@ use quaver::verify::{Options, Verdict, Verifier};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::ball::{Radius, Rows, clip, in_order, rows, seconds};
 use crate::format::{self, number};
 use crate::inputs::{Inputs, row_shape, rows_at_once};
 use crate::npy::{Array, Writer};
@@ -35,7 +31,7 @@ const SHOWN: usize = 6;
 /// the value that decides the class: integer steps of a quantized network's logits.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model (.onnx, or gzipped), with one input and one output
+    /// The model (.onnx, .tflite, or gzipped), with one input and one output
     model: PathBuf,
     /// Inputs in the model's own type, [N, shape] or [N, elements]: FILE.npy, FILE.npz or FILE.npz:ARRAY
     #[arg(long, value_name = "X.npy")]
@@ -43,7 +39,7 @@ pub struct Args {
     /// Classes of the inputs, one integer for each [default: the class that the model gives the input]
     #[arg(long, value_name = "Y.npy")]
     labels: Option<PathBuf>,
-    /// Radius, such as 4/255 or 0.03; several are separated by commas
+    /// Radius, such as 4/255, 0.03 or, for an integer input, 1step; several are separated by commas
     #[arg(long, value_name = "R", required = true, value_delimiter = ',', allow_hyphen_values = true)]
     radius: Vec<Radius>,
     /// Rows to look at, such as 0..100 or 3,7,20..30 [default: all]
@@ -77,61 +73,6 @@ enum Ties {
     First,
 }
 
-/// A radius and how it was written.
-#[derive(Clone)]
-struct Radius {
-    text: String,
-    value: Ratio,
-}
-
-impl FromStr for Radius {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let value: Ratio = text.parse().map_err(|e: quaver::num::ParseRatioError| e.to_string())?;
-        if value.is_negative() {
-            return Err(format!("`{text}` is negative: write a radius from 0 up"));
-        }
-        Ok(Radius { text: text.trim().into(), value })
-    }
-}
-
-/// Some rows in a row.
-#[derive(Clone)]
-struct Rows(Range<usize>);
-
-impl FromStr for Rows {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |_| format!("`{text}` is not a row or a range of rows: write 7 or 0..100");
-        let (first, end) = match text.split_once("..") {
-            Some((first, end)) => (first.parse().map_err(bad)?, end.parse().map_err(bad)?),
-            None => text.parse().map(|i: usize| (i, i.saturating_add(1))).map_err(bad)?,
-        };
-        if first < end {
-            Ok(Rows(first..end))
-        } else {
-            Err(format!("`{text}` is empty: the end must be above the start"))
-        }
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let value: Ratio = text.parse().map_err(|e: quaver::num::ParseRatioError| e.to_string())?;
-    Duration::try_from_secs_f64(value.approx()).map_err(|_| format!("`{text}` is not a time: write seconds from 0 up"))
-}
-
-fn clip(text: &str) -> Result<(Ratio, Ratio), String> {
-    let parts = text.split_once(',').ok_or_else(|| format!("`{text}` is not two numbers: write for example 0,1"))?;
-    let number = |t: &str| t.parse::<Ratio>().map_err(|e| e.to_string());
-    let (lo, hi) = (number(parts.0)?, number(parts.1)?);
-    if hi.minus(&lo).is_negative() {
-        return Err(format!("`{text}` is empty: the first number must not be above the second"));
-    }
-    Ok((lo, hi))
-}
-
 /// One question.
 struct Case {
     row: usize,
@@ -163,6 +104,7 @@ struct Line<'a> {
     witness: Option<&'a [f64]>,
     witness_class: Option<usize>,
     witness_outputs: Option<&'a [f64]>,
+    witness_profile: Option<&'a str>,
 }
 
 #[derive(Default, Serialize)]
@@ -178,6 +120,8 @@ struct Job<'a> {
     lowered: &'a Lowered,
     verifier: Verifier<'a>,
     inputs: Inputs,
+    /// In real units.
+    radii: Vec<Ratio>,
     cases: Vec<Case>,
     skipped: usize,
 }
@@ -224,7 +168,7 @@ impl<'a> Job<'a> {
             fail(format!("{}: {e}", args.model.display()), "give a model that ends in one score for each class")
         })?;
         let inputs = Inputs::read(session.files, std::slice::from_ref(&args.inputs), lowered)?;
-        let rows = rows(args, &inputs)?;
+        let rows = rows(&args.indices, &inputs, &args.inputs)?;
         let classes = classes(lowered, &inputs, &rows);
         let labels = match &args.labels {
             Some(path) => labels(&Array::read(session.files, path)?, &inputs, lowered)?,
@@ -234,7 +178,8 @@ impl<'a> Job<'a> {
         let kept: Vec<usize> = (0..rows.len()).filter(|&k| !args.correct_only || label(k) == classes[k]).collect();
         let case = |radius, k: usize| Case { row: rows[k], radius, label: label(k), class: classes[k] };
         let cases = (0..args.radius.len()).flat_map(|r| kept.iter().map(move |&k| case(r, k))).collect();
-        Ok(Job { args, skipped: rows.len() - kept.len(), lowered, verifier, inputs, cases })
+        let radii = args.radius.iter().map(|r| r.value(lowered)).collect::<Result<_>>()?;
+        Ok(Job { args, radii, skipped: rows.len() - kept.len(), lowered, verifier, inputs, cases })
     }
 
     fn announce(&self, session: &mut Session<'_>) -> Result<()> {
@@ -252,10 +197,10 @@ impl<'a> Job<'a> {
     fn decide(&self, case: &Case) -> Result<Outcome> {
         let start = Instant::now();
         let center = self.inputs.batch(case.row, case.row + 1).swap_remove(0);
-        let radius = &self.args.radius[case.radius].value;
-        let region = property::ball(self.lowered, &center, radius, self.args.clip.as_ref()).map_err(|e| {
-            fail(format!("row {}: {e}", case.row), "change --clip, or leave the row out with --indices")
-        })?;
+        let region =
+            property::ball(self.lowered, &center, &self.radii[case.radius], self.args.clip.as_ref()).map_err(|e| {
+                fail(format!("row {}: {e}", case.row), "change --clip, or leave the row out with --indices")
+            })?;
         let ties = match self.args.ties {
             Ties::Strict => property::Ties::Strict,
             Ties::First => property::Ties::First,
@@ -279,7 +224,7 @@ impl<'a> Job<'a> {
     fn json<'o>(&self, case: &Case, outcome: &'o Outcome) -> Line<'o> {
         let line = Line {
             index: case.row,
-            radius: self.args.radius[case.radius].value.approx(),
+            radius: self.radii[case.radius].approx(),
             label: case.label,
             class: case.class,
             verdict: "undecided",
@@ -290,6 +235,7 @@ impl<'a> Job<'a> {
             witness: None,
             witness_class: None,
             witness_outputs: None,
+            witness_profile: None,
         };
         // Adding zero turns -0 into 0.
         match &outcome.verdict {
@@ -303,6 +249,7 @@ impl<'a> Job<'a> {
                     witness: Some(w.input()),
                     witness_class,
                     witness_outputs: Some(w.outputs()),
+                    witness_profile: Some(w.profile()),
                     ..line
                 }
             }
@@ -326,7 +273,12 @@ impl<'a> Job<'a> {
                 } else {
                     format!(" (the input itself: {})", case.class)
                 };
-                format!("violated   class {}{start} at {}", w.class(), changes(&outcome.center, w.input()))
+                let runtime = match self.lowered.members.is_empty() {
+                    true => String::new(),
+                    false => format!(" under {}", w.profile()),
+                };
+                let place = changes(&outcome.center, w.input());
+                format!("violated   class {}{start}{runtime} at {place}", w.class())
             }
             Verdict::Undecided { bound, why } => format!("undecided  margin at least {}; {why}", number(*bound)),
         };
@@ -336,17 +288,16 @@ impl<'a> Job<'a> {
 
     fn conclude(&self, counts: &[Counts], seconds: f64, session: &mut Session<'_>) -> Result<()> {
         let sum = |of: fn(&Counts) -> usize| counts.iter().map(of).sum::<usize>();
-        let radii = || self.args.radius.iter().zip(counts);
+        let radii = || self.args.radius.iter().zip(&self.radii).zip(counts);
         if session.json {
-            let by_radius: Vec<Value> =
-                radii().map(|(r, c)| json!({"radius": r.value.approx(), "counts": c})).collect();
+            let by_radius: Vec<Value> = radii().map(|((_, r), c)| json!({"radius": r.approx(), "counts": c})).collect();
             return session.line(&json!({"summary": {
                 "holds": sum(|c| c.holds), "violated": sum(|c| c.violated), "undecided": sum(|c| c.undecided), "seconds": seconds,
                 "skipped": self.skipped, "profile": self.lowered.profile, "assumptions": self.lowered.assumptions,
                 "labels": if self.args.labels.is_some() { "given" } else { "own class" }, "by_radius": by_radius,
             }}));
         }
-        for (radius, c) in radii() {
+        for ((radius, _), c) in radii() {
             let verdicts = format!("{} hold, {} violated, {} undecided", c.holds, c.violated, c.undecided);
             session.say(format!("radius {}: {verdicts}", radius.text))?;
         }
@@ -358,20 +309,6 @@ impl<'a> Job<'a> {
         }
         session.say(format!("{seconds:.2} s"))
     }
-}
-
-/// The rows that were asked for.
-fn rows(args: &Args, inputs: &Inputs) -> Result<Vec<usize>> {
-    if args.indices.is_empty() {
-        return Ok((0..inputs.rows).collect());
-    }
-    let last = args.indices.iter().map(|r| r.0.end).max().unwrap_or(0);
-    if last > inputs.rows {
-        let problem =
-            format!("--indices names row {}, and {} has {} rows", last - 1, args.inputs.display(), inputs.rows);
-        return Err(fail(problem, format!("rows are counted from 0: use rows up to {}", inputs.rows - 1)));
-    }
-    Ok(args.indices.iter().flat_map(|r| r.0.clone()).collect())
 }
 
 /// The class that the net's reference values give each row: the first largest.
@@ -421,65 +358,4 @@ fn write_witnesses(path: &std::path::Path, lowered: &Lowered, witnesses: &[Vec<f
     let mut writer = Writer::create(path, &shape, lowered.input_types[0])?;
     witnesses.iter().flatten().try_for_each(|x| writer.push(*x))?;
     writer.finish().map(|_| ())
-}
-
-/// Does the work on all threads, the first first, and shows the results in order. Stops at the first error.
-fn in_order<T: Send>(
-    count: usize,
-    work: impl Fn(usize) -> T + Sync,
-    mut show: impl FnMut(usize, T) -> Result<()>,
-) -> Result<()> {
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let (send, receive) = mpsc::channel();
-    let (work, next, stop) = (&work, &next, &stop);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            rayon::broadcast(|_| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    if i >= count || stop.load(Ordering::Relaxed) || send.send((i, work(i))).is_err() {
-                        break;
-                    }
-                }
-            })
-        });
-        let (mut early, mut due) = (BTreeMap::new(), 0);
-        for (i, result) in receive {
-            early.insert(i, result);
-            while let Some(result) = early.remove(&due) {
-                show(due, result).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-                due += 1;
-            }
-        }
-        Ok(())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_shown_in_order() {
-        let mut seen = vec![];
-        let done = in_order(100, |i| i * i, |i, square| (seen.push((i, square)), Ok(())).1);
-        assert!(done.is_ok());
-        assert_eq!(seen, (0..100).map(|i| (i, i * i)).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn the_first_error_ends_the_work() {
-        let done = in_order(100, |i| i, |i, _| if i == 7 { Err(fail("seven", "")) } else { Ok(()) });
-        assert!(done.is_err());
-    }
-
-    #[test]
-    fn arguments_are_parsed_or_refused() {
-        assert!("4/255".parse::<Radius>().is_ok() && "-1".parse::<Radius>().is_err() && "x".parse::<Radius>().is_err());
-        assert_eq!("3..7".parse::<Rows>().map(|r| r.0), Ok(3..7));
-        assert_eq!("3".parse::<Rows>().map(|r| r.0), Ok(3..4));
-        assert!("7..3".parse::<Rows>().is_err() && "a..b".parse::<Rows>().is_err());
-        assert!(seconds("1/2").is_ok_and(|d| d == Duration::from_millis(500)) && seconds("-1").is_err());
-        assert!(clip("-1,1").is_ok() && clip("1,0").is_err() && clip("0").is_err());
-    }
 }

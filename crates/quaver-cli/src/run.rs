@@ -28,7 +28,7 @@ const SHOWN_ELEMENTS: usize = 10;
 /// Files for the second and later outputs get their number before the extension: Y.npy, Y.1.npy, Y.2.npy.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model (.onnx, or gzipped)
+    /// The model (.onnx, .tflite, or gzipped)
     model: PathBuf,
     /// Inputs in the model's own type, [N, shape] or [N, elements]: FILE.npy, FILE.npz or FILE.npz:ARRAY; repeat it for each input of the model
     #[arg(long, value_name = "X.npy", required = true)]

@@ -6,8 +6,8 @@ use quaver::bounds::{Bounds, Prepared, analyse, interval, lower_bounds};
 use quaver::model::ir::DType;
 use quaver::model::lower::Lowered;
 use quaver::net::{
-    Affine, Conv, Cut, Dense, From, Geometry, Grid, LinearMap, Max, Move, Net, Node, NodeId, Op, Piecewise, Pointwise,
-    Rounding, ScalarFn, Spread, Step, Weights, execute_all, execute_exact,
+    Affine, Band, Conv, Cut, Dense, From, Geometry, Grid, LinearMap, Max, Move, Net, Node, NodeId, Op, Piecewise,
+    Pointwise, Rounding, ScalarFn, Spread, Step, Weights, execute_all, execute_exact_choosing,
 };
 use quaver::num::Dyadic;
 use quaver::property::{Region, Robustness, Ties};
@@ -20,6 +20,8 @@ struct Maker {
     rng: StdRng,
     net: Net,
     integer: bool,
+    /// Whether some step functions are bands.
+    bands: bool,
 }
 
 impl Maker {
@@ -100,7 +102,22 @@ impl Maker {
         self.add(vec![out_channels, out], Op::Affine(Affine { terms, bias, rounding }), grid)
     }
 
-    fn step(&mut self) -> ScalarFn {
+    fn step_or_band(&mut self) -> ScalarFn {
+        let lower = self.step();
+        if !self.bands || self.rng.random_bool(0.4) {
+            return ScalarFn::Step(lower);
+        }
+        // The same jumps, some of them earlier.
+        let mut cuts: Vec<f64> = lower.cuts().iter().map(|c| c.at).collect();
+        cuts.iter_mut().for_each(|c| *c -= f64::from(self.rng.random_range(0..4)));
+        cuts.sort_by(f64::total_cmp);
+        let strict = lower.cuts()[0].strict;
+        let cuts = cuts.into_iter().map(|at| Cut { at, strict }).collect();
+        let upper = Step::new(cuts, lower.values().to_vec());
+        ScalarFn::Band(Band::new(lower, upper))
+    }
+
+    fn step(&mut self) -> Step {
         let n = self.rng.random_range(1..20);
         let span = if self.integer { 60 } else { 6 };
         let mut at: Vec<f64> = (0..n)
@@ -118,7 +135,7 @@ impl Maker {
             values.push(value);
         }
         let strict = self.rng.random_bool(0.5);
-        ScalarFn::Step(Step::new(at.into_iter().map(|at| Cut { at, strict }).collect(), values))
+        Step::new(at.into_iter().map(|at| Cut { at, strict }).collect(), values)
     }
 
     fn pointwise(&mut self, x: NodeId) -> NodeId {
@@ -126,9 +143,13 @@ impl Maker {
             0 => ScalarFn::Piecewise(Piecewise::relu()),
             1 => ScalarFn::Piecewise(Piecewise::clip(-2.0, 5.0)),
             2 if !self.integer => ScalarFn::Piecewise(Piecewise::leaky_relu(f64::from(0.1f32))),
-            _ => self.step(),
+            _ => self.step_or_band(),
         };
-        let grid = if matches!(function, ScalarFn::Step(_)) { Grid::Integer } else { self.net.node(x).grid };
+        let grid = if matches!(function, ScalarFn::Step(_) | ScalarFn::Band(_)) {
+            Grid::Integer
+        } else {
+            self.net.node(x).grid
+        };
         let shape = vec![self.len(x)];
         self.add(shape, Op::Pointwise(Pointwise { input: x, functions: Spread::all(function) }), grid)
     }
@@ -164,8 +185,8 @@ impl Maker {
 }
 
 /// A random net with `inputs` inputs and `classes` outputs.
-fn random_net(seed: u64, integer: bool, inputs: usize, classes: usize) -> Net {
-    let mut m = Maker { rng: StdRng::seed_from_u64(seed), net: Net::new(), integer };
+fn random_net(seed: u64, (integer, bands): (bool, bool), inputs: usize, classes: usize) -> Net {
+    let mut m = Maker { rng: StdRng::seed_from_u64(seed), net: Net::new(), integer, bands };
     let grid = m.grid();
     let mut last = m.add(vec![inputs], Op::Input(0), grid);
     let mut before = last;
@@ -221,8 +242,8 @@ fn random_region(inputs: usize, integer: bool, rng: &mut StdRng) -> Region {
     Region { lo, hi }
 }
 
-fn check_bounds(seed: u64, integer: bool) {
-    let net = random_net(seed, integer, 4, 3);
+fn check_bounds(seed: u64, integer: bool, bands: bool) {
+    let net = random_net(seed, (integer, bands), 4, 3);
     let mut rng = StdRng::seed_from_u64(seed ^ 0x9e37_79b9);
     let region = random_region(4, integer, &mut rng);
     let prepared = Prepared::new(&net);
@@ -232,7 +253,8 @@ fn check_bounds(seed: u64, integer: bool) {
     let rows: Vec<f64> = (0..6 * 3).map(|_| f64::from(rng.random_range(-1.0f32..1.0))).collect();
     let functionals = lower_bounds(&prepared, &analysis, output, rows.clone(), 6);
     for x in points(&region, integer, &mut rng) {
-        let values = execute_exact(&net, &[x.iter().map(|&v| exact(v)).collect()]);
+        let x_exact = [x.iter().map(|&v| exact(v)).collect()];
+        let values = execute_exact_choosing(&net, &x_exact, &mut || rng.random_bool(0.5));
         let run = execute_all(&net, std::slice::from_ref(&x), 1);
         for id in net.ids() {
             let enclosure = run.value(id);
@@ -241,7 +263,7 @@ fn check_bounds(seed: u64, integer: bool) {
                 assert!(inside(v, &analysis.bounds[id.0], i), "seed {seed}: linear bounds of node {} miss one", id.0);
                 let within = exact(enclosure.lo(i)) <= *v && *v <= exact(enclosure.hi(i));
                 assert!(within, "seed {seed}: the enclosure of node {} misses the exact value", id.0);
-                assert!(!integer || enclosure.radius.is_none(), "seed {seed}: an integer net is not exact");
+                assert!(!integer || bands || enclosure.radius.is_none(), "seed {seed}: an integer net is not exact");
             }
         }
         for (r, row) in rows.chunks(3).enumerate() {
@@ -262,6 +284,7 @@ fn lowered(net: Net) -> Lowered {
         softmax: vec![None],
         notes: vec![],
         executed: vec![],
+        members: vec![],
     }
 }
 
@@ -277,7 +300,7 @@ fn enumerate(region: &Region) -> Vec<Vec<f64>> {
 
 /// Returns which verdict was given, after comparing it with enumeration.
 fn check_verdict(seed: u64, ties: Ties) -> &'static str {
-    let net = random_net(seed, true, 4, 3);
+    let net = random_net(seed, (true, false), 4, 3);
     let mut rng = StdRng::seed_from_u64(seed ^ 0x51ed_270b);
     let region = random_region(4, true, &mut rng);
     let all = enumerate(&region);
@@ -311,13 +334,78 @@ proptest! {
 
     #[test]
     fn bounds_hold_for_exact_executions_of_real_nets(seed in any::<u64>()) {
-        check_bounds(seed, false);
+        check_bounds(seed, false, false);
     }
 
     #[test]
     fn bounds_hold_for_exact_executions_of_integer_nets(seed in any::<u64>()) {
-        check_bounds(seed, true);
+        check_bounds(seed, true, false);
     }
+
+    #[test]
+    fn bounds_hold_for_every_choice_inside_bands(seed in any::<u64>(), integer in any::<bool>()) {
+        check_bounds(seed, integer, true);
+    }
+}
+
+/// The net with each band replaced by one of its ends.
+fn member(net: &Net, rng: &mut StdRng) -> Net {
+    let mut out = Net::new();
+    for node in net.nodes() {
+        let mut node = node.clone();
+        if let Op::Pointwise(p) = &mut node.op {
+            p.functions = p.functions.map(|f| match f {
+                ScalarFn::Band(b) if rng.random_bool(0.5) => ScalarFn::Step(b.upper().clone()),
+                ScalarFn::Band(b) => ScalarFn::Step(b.lower().clone()),
+                other => other.clone(),
+            });
+        }
+        out.add(node);
+    }
+    out.set_outputs(net.outputs().to_vec());
+    out
+}
+
+/// A claim about several runtimes at once holds for each of them, or is refuted by one that is named.
+fn check_envelope(seed: u64) -> &'static str {
+    let net = random_net(seed, (true, true), 4, 3);
+    let mut rng = StdRng::seed_from_u64(seed ^ 0x1234_5678);
+    let region = random_region(4, true, &mut rng);
+    let all = enumerate(&region);
+    let mut members: Vec<Lowered> = (0..3).map(|_| lowered(member(&net, &mut rng))).collect();
+    members.iter_mut().enumerate().for_each(|(k, m)| m.profile = format!("{k}"));
+    let scores: Vec<Vec<f64>> = members
+        .iter()
+        .map(|m| execute_all(&m.net, &[all.concat()], all.len()).value(m.net.outputs()[0]).center.clone())
+        .collect();
+    let first = &scores[0][..3];
+    let label = (0..3).max_by(|&a, &b| first[a].total_cmp(&first[b]).then(b.cmp(&a))).unwrap();
+    let wins = |s: &[f64]| (0..3).all(|k| k == label || s[label] > s[k]);
+    let claim = Robustness { region, center: None, label, ties: Ties::Strict };
+    let envelope = Lowered { members, ..lowered(net) };
+    match robustness(&envelope, &claim, &Options::default()).expect("a classifier") {
+        Verdict::Holds(_) => {
+            assert!(scores.iter().all(|s| s.chunks(3).all(wins)), "seed {seed}: `holds` is wrong for a member");
+            "holds"
+        }
+        Verdict::Violated(w) => {
+            let at = all.iter().position(|p| p == w.input()).expect("an integer point of the box");
+            let member: usize = w.profile().parse().expect("a member's name");
+            assert!(!wins(&scores[member][3 * at..3 * at + 3]), "seed {seed}: the witness does not refute");
+            "violated"
+        }
+        Verdict::Undecided { .. } => "undecided",
+    }
+}
+
+#[test]
+fn verdicts_about_several_runtimes_agree_with_enumeration() {
+    let mut counts = std::collections::BTreeMap::new();
+    for seed in 0..1500 {
+        *counts.entry(check_envelope(seed)).or_insert(0) += 1;
+    }
+    println!("{counts:?}");
+    assert!(counts["holds"] > 150 && counts["violated"] > 150, "{counts:?}");
 }
 
 #[test]

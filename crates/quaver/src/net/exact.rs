@@ -3,11 +3,24 @@
 use super::{From, Net, Op, Rounding};
 use crate::num::Dyadic;
 
-/// All values of a network on one exact input, [`Rounding::Slack`] taken as zero. One vector for each input.
+/// All values of a network on one exact input, [`Rounding::Slack`] taken as zero and bands at their lower end. One vector for each
+/// input.
 ///
 /// # Panics
 /// If an input's length is not the input node's.
 pub fn execute_exact(net: &Net, inputs: &[Vec<Dyadic>]) -> Vec<Vec<Dyadic>> {
+    execute_exact_choosing(net, inputs, &mut || false)
+}
+
+/// [`execute_exact`] where `upper_end` says for each element of a band in turn whether it takes the upper end.
+///
+/// # Panics
+/// If an input's length is not the input node's.
+pub fn execute_exact_choosing(
+    net: &Net,
+    inputs: &[Vec<Dyadic>],
+    upper_end: &mut dyn FnMut() -> bool,
+) -> Vec<Vec<Dyadic>> {
     let mut values: Vec<Vec<Dyadic>> = Vec::with_capacity(net.nodes().len());
     // Local invariant: constants of a well-formed net are finite.
     let exact = |c: f64| Dyadic::from_f64(c).unwrap_or_else(Dyadic::zero);
@@ -27,7 +40,8 @@ pub fn execute_exact(net: &Net, inputs: &[Vec<Dyadic>]) -> Vec<Vec<Dyadic>> {
                 })
                 .collect(),
             Op::Pointwise(p) => {
-                values[p.input.0].iter().enumerate().map(|(i, x)| p.functions.at(i).value_exact(x)).collect()
+                let mut value = |(i, x)| p.functions.at(i).value_exact(x, upper_end());
+                values[p.input.0].iter().enumerate().map(&mut value).collect()
             }
             Op::Max(m) => (0..node.len())
                 .map(|o| {

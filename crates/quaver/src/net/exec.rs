@@ -31,6 +31,12 @@ impl Enclosure {
         self.radius.as_ref().map_or(self.center[i], |r| add_up(self.center[i], r[i]))
     }
 
+    /// The middle of bounds (halves of integers where they are neighbours), or the bounds' one value.
+    pub(crate) fn between(bounds: impl Iterator<Item = (f64, f64)> + Clone) -> Self {
+        let center = bounds.clone().map(|(lo, hi)| lo + (hi - lo) / 2.0).collect();
+        Enclosure::from_bounds(center, bounds)
+    }
+
     /// From bounds and a reference between them.
     pub(crate) fn from_bounds(center: Vec<f64>, bounds: impl Iterator<Item = (f64, f64)>) -> Self {
         let mut any = false;
@@ -211,8 +217,12 @@ fn pointwise(p: &Pointwise, x: &Enclosure, len: usize) -> Enclosure {
         return Enclosure::exact(apply_functions(p, &x.center, len));
     }
     let f = |i: usize| p.functions.at(i % len);
+    let bounds = |i: usize| (f(i).value_down(x.lo(i)), f(i).value_up(x.hi(i)));
+    if p.functions.data.iter().any(|f| matches!(f, ScalarFn::Band(_))) {
+        return Enclosure::between((0..x.center.len()).map(bounds));
+    }
     let center = apply_functions(p, &x.center, len);
-    Enclosure::from_bounds(center, (0..x.center.len()).map(|i| (f(i).value_down(x.lo(i)), f(i).value_up(x.hi(i)))))
+    Enclosure::from_bounds(center, (0..x.center.len()).map(bounds))
 }
 
 /// The functions' values (rounded down where they are not exact), function by function.
@@ -224,7 +234,7 @@ fn apply_functions(p: &Pointwise, x: &[f64], len: usize) -> Vec<f64> {
         for (k, x) in row.chunks(block).enumerate() {
             match &p.functions.data[k % count] {
                 ScalarFn::Step(step) => step.values_at(x, &mut out),
-                f @ ScalarFn::Piecewise(_) => out.extend(x.iter().map(|&x| f.value_down(x))),
+                f @ (ScalarFn::Piecewise(_) | ScalarFn::Band(_)) => out.extend(x.iter().map(|&x| f.value_down(x))),
             }
         }
     }
@@ -243,6 +253,7 @@ fn affine<'a>(
     match exact_in {
         ExactIn::Single if exact_inputs => Enclosure::exact(centers_single(len, a, &terms, rows)),
         ExactIn::Double if exact_inputs => Enclosure::exact(centers(len, a, &terms, rows)),
+        ExactIn::Single | ExactIn::Double if !exact_inputs => integer_enclosure(len, a, &terms, rows),
         _ if terms.iter().all(|(m, _)| matches!(m, LinearMap::Diagonal { .. })) => {
             elementwise_enclosure(len, a, &terms, rows)
         }
@@ -264,6 +275,24 @@ fn centers_single(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], ro
         map.apply_single(&x, rows, &mut out, true);
     }
     out.into_iter().map(f64::from).collect()
+}
+
+/// The image of enclosures whose ends are integers, under an affine map of integers.
+///
+/// # Claim
+/// center - radius and center + radius are the smallest and the largest element of the image, exactly.
+///
+/// # Why
+/// Centers and radii are halves of integers, and every partial sum of their products stays below 2^51: f64 holds it exactly.
+fn integer_enclosure(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], rows: usize) -> Enclosure {
+    let center = centers(len, a, terms, rows);
+    let mut radius = vec![0.0; rows * len];
+    for (map, x) in terms {
+        if let Some(r) = &x.radius {
+            map.apply(Sign::Absolute, r, rows, &mut radius, true);
+        }
+    }
+    Enclosure { center, radius: Some(radius) }
 }
 
 /// W c + b in f64, without any account of rounding.

@@ -10,11 +10,11 @@ pub mod gemm;
 mod linear;
 mod scalar;
 
-pub use exact::execute_exact;
+pub use exact::{execute_exact, execute_exact_choosing};
 pub use exec::{Enclosure, Execution, affine_enclosure, execute, execute_all, execute_between};
 pub(crate) use exec::{onto_grid, slack_bound};
 pub use linear::{Conv, Dense, Geometry, LinearMap, Sign, Spread, Weights};
-pub use scalar::{Cut, Piecewise, ScalarFn, Step};
+pub use scalar::{Band, Cut, Piecewise, ScalarFn, Step};
 
 /// Index of a value in a [`Net`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,7 +177,7 @@ impl Node {
 pub(crate) enum ExactIn {
     /// float32: every partial sum is an integer below 2^24.
     Single,
-    /// f64: every partial sum is an integer below 2^53.
+    /// f64: every partial sum is an integer below 2^51, which leaves room for halves of integers.
     Double,
     /// Neither is proved.
     Neither,
@@ -220,7 +220,7 @@ impl Net {
         let magnitude = if self.makes_integers(op) { self.affine_magnitude(a) } else { f64::INFINITY };
         if magnitude < 16_777_216.0 {
             ExactIn::Single
-        } else if magnitude < 9_007_199_254_740_992.0 {
+        } else if magnitude < 2_251_799_813_685_248.0 {
             ExactIn::Double
         } else {
             ExactIn::Neither

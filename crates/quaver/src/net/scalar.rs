@@ -157,11 +157,42 @@ fn inner_slope(a: (f64, f64), b: (f64, f64)) -> f64 {
     if a.1 == b.1 { 0.0 } else { 1.0 }
 }
 
-/// A monotone (non-decreasing) scalar function.
+/// Every function between two step functions: what a value may become when several runtimes are meant at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Band {
+    lower: Step,
+    upper: Step,
+}
+
+impl Band {
+    /// All functions f with lower(x) <= f(x) <= upper(x).
+    ///
+    /// # Panics
+    /// If lower is above upper somewhere.
+    pub fn new(lower: Step, upper: Step) -> Self {
+        let places = lower.first.iter().chain(&upper.first);
+        assert!(places.into_iter().all(|&x| lower.values[lower.index(x)] <= upper.values[upper.index(x)]));
+        Band { lower, upper }
+    }
+
+    /// The lower end.
+    pub fn lower(&self) -> &Step {
+        &self.lower
+    }
+
+    /// The upper end.
+    pub fn upper(&self) -> &Step {
+        &self.upper
+    }
+}
+
+/// A monotone (non-decreasing) scalar function, or a band between two.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScalarFn {
     /// Piecewise constant.
     Step(Step),
+    /// Any of the functions between two piecewise constant ones.
+    Band(Band),
     /// Continuous piecewise linear.
     Piecewise(Piecewise),
 }
@@ -171,7 +202,7 @@ impl ScalarFn {
     #[inline]
     pub fn value_down(&self, x: f64) -> f64 {
         match self {
-            ScalarFn::Step(s) => s.values[s.index(x)],
+            ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }) => s.values[s.index(x)],
             ScalarFn::Piecewise(p) => p.enclosure(x).0,
         }
     }
@@ -180,17 +211,21 @@ impl ScalarFn {
     #[inline]
     pub fn value_up(&self, x: f64) -> f64 {
         match self {
-            ScalarFn::Step(s) => s.values[s.index(x)],
+            ScalarFn::Step(s) | ScalarFn::Band(Band { upper: s, .. }) => s.values[s.index(x)],
             ScalarFn::Piecewise(p) => p.enclosure(x).1,
         }
     }
 
-    /// f(x), exactly.
-    pub fn value_exact(&self, x: &Dyadic) -> Dyadic {
+    /// f(x), exactly; of a band the lower end, or the upper one.
+    pub fn value_exact(&self, x: &Dyadic, upper_end: bool) -> Dyadic {
         // Local invariant: all constants are finite.
         let exact = |c: f64| Dyadic::from_f64(c).unwrap_or_else(Dyadic::zero);
         match self {
             ScalarFn::Step(s) => exact(s.values[s.index_exact(x)]),
+            ScalarFn::Band(b) => {
+                let s = if upper_end { &b.upper } else { &b.lower };
+                exact(s.values[s.index_exact(x)])
+            }
             ScalarFn::Piecewise(p) => {
                 let k = p.knots.partition_point(|q| exact(q.0) <= *x);
                 let (knot, slope) = match k {
@@ -207,6 +242,7 @@ impl ScalarFn {
     pub fn range(&self) -> (f64, f64) {
         match self {
             ScalarFn::Step(s) => (s.values[0], s.values[s.values.len() - 1]),
+            ScalarFn::Band(b) => (b.lower.values[0], b.upper.values[b.upper.values.len() - 1]),
             ScalarFn::Piecewise(p) => {
                 let last = p.knots[p.knots.len() - 1];
                 (
@@ -221,6 +257,7 @@ impl ScalarFn {
     pub fn keeps_integers(&self, integer_arguments: bool) -> bool {
         match self {
             ScalarFn::Step(s) => s.values.iter().all(|v| v.fract() == 0.0),
+            ScalarFn::Band(b) => b.lower.values.iter().chain(&b.upper.values).all(|v| v.fract() == 0.0),
             ScalarFn::Piecewise(p) => {
                 let slopes = p.left.fract() == 0.0 && p.right.fract() == 0.0;
                 integer_arguments && slopes && p.knots.iter().all(|k| k.0.fract() == 0.0 && k.1.fract() == 0.0)
@@ -228,10 +265,11 @@ impl ScalarFn {
         }
     }
 
-    /// Whether the function is affine on [l, u], so that bounds on its argument lose nothing.
+    /// Whether the function is affine on [l, u] (each end of a band is constant), so that bounds on its argument lose nothing.
     pub fn is_affine_on(&self, l: f64, u: f64) -> bool {
         match self {
             ScalarFn::Step(s) => s.index(l) == s.index(u),
+            ScalarFn::Band(b) => b.lower.index(l) == b.lower.index(u) && b.upper.index(l) == b.upper.index(u),
             ScalarFn::Piecewise(p) => !p.knots.iter().any(|k| l < k.0 && k.0 < u),
         }
     }
@@ -244,7 +282,7 @@ impl ScalarFn {
     pub fn upper_points(&self, l: f64, u: f64, grid: Grid, out: &mut Vec<(f64, f64)>) {
         out.clear();
         match self {
-            ScalarFn::Step(s) => {
+            ScalarFn::Step(s) | ScalarFn::Band(Band { upper: s, .. }) => {
                 let (first, last) = (s.index(l), s.index(u));
                 out.push((l, s.values[first]));
                 out.extend((first..last).map(|k| (s.cuts[k].neighbours(grid).1.clamp(l, u), s.values[k + 1])));
@@ -262,7 +300,7 @@ impl ScalarFn {
     pub fn lower_points(&self, l: f64, u: f64, grid: Grid, out: &mut Vec<(f64, f64)>) {
         out.clear();
         match self {
-            ScalarFn::Step(s) => {
+            ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }) => {
                 let (first, last) = (s.index(l), s.index(u));
                 out.push((l, s.values[first]));
                 out.extend((first..last).map(|k| (s.cuts[k].neighbours(grid).0.clamp(l, u), s.values[k])));
@@ -279,7 +317,7 @@ impl ScalarFn {
     /// A slope for gradients that pass "straight through" the steps: a hint.
     pub fn slope_hint(&self, x: f64) -> f64 {
         match self {
-            ScalarFn::Step(s) => {
+            ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }) => {
                 let n = s.cuts.len();
                 if n == 0 {
                     return 0.0;
@@ -336,7 +374,7 @@ mod tests {
         fn piecewise_values_enclose_the_exact_one(x in -10.0f64..10.0, alpha in 0.0f64..1.0, lo in -3.0f64..0.0) {
             for p in [Piecewise::relu(), Piecewise::leaky_relu(alpha), Piecewise::clip(lo, 2.5)] {
                 let f = ScalarFn::Piecewise(p);
-                let exact = f.value_exact(&Dyadic::from_f64(x).unwrap());
+                let exact = f.value_exact(&Dyadic::from_f64(x).unwrap(), false);
                 prop_assert!(Dyadic::from_f64(f.value_down(x)).unwrap() <= exact);
                 prop_assert!(Dyadic::from_f64(f.value_up(x)).unwrap() >= exact);
             }

@@ -181,15 +181,20 @@ impl Attack<'_> {
 
     /// Gradient of score[label] - score[rival] at the root for every row, steps passed straight through.
     fn gradient(&self, run: &Execution, label: usize, rival: usize) -> Vec<f64> {
+        let classes = self.prepared.net.node(self.score).len();
+        let mut start = vec![0.0; run.rows * classes];
+        for row in start.chunks_mut(classes) {
+            row[label] = 1.0;
+            row[rival] = -1.0;
+        }
+        self.gradient_of(run, start)
+    }
+
+    /// Gradient at the root of what has the gradient `start` at the score, for every row.
+    pub fn gradient_of(&self, run: &Execution, start: Vec<f64>) -> Vec<f64> {
         let net = self.prepared.net;
         let rows = run.rows;
-        let classes = net.node(self.score).len();
         let mut gradients: Vec<Option<Vec<f64>>> = vec![None; self.score.0 + 1];
-        let mut start = vec![0.0; rows * classes];
-        for r in 0..rows {
-            start[r * classes + label] = 1.0;
-            start[r * classes + rival] = -1.0;
-        }
         gradients[self.score.0] = Some(start);
         for id in (self.root.0 + 1..=self.score.0).rev().map(NodeId) {
             let Some(g) = gradients[id.0].take() else { continue };

@@ -1,9 +1,12 @@
 //! Deciding robustness: bounds first (they are cheap and settle most inputs), then attack.
 
+mod anomaly;
 mod attack;
 mod score;
 
 use std::time::{Duration, Instant};
+
+pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 
 use crate::bounds::{Analysis, Prepared, analyse, interval_until, lower_bounds};
 use crate::model::lower::Lowered;
@@ -36,6 +39,7 @@ pub struct Witness {
     input: Vec<f64>,
     outputs: Vec<f64>,
     class: usize,
+    profile: String,
 }
 
 impl Witness {
@@ -52,6 +56,11 @@ impl Witness {
     /// The class that is not beaten.
     pub fn class(&self) -> usize {
         self.class
+    }
+
+    /// The profile under which it was executed: where the claim is about several runtimes, one of them.
+    pub fn profile(&self) -> &str {
+        &self.profile
     }
 }
 
@@ -97,12 +106,42 @@ pub struct NotAClassifier(String);
 /// Decides claims about one classifier; facts about its net are made once.
 #[derive(Debug)]
 pub struct Verifier<'a> {
-    net: &'a Net,
+    /// The net that bounds are about.
+    bounded: Scored<'a>,
+    /// Where a witness may be executed and searched for: the members of an envelope; none for the net itself.
+    members: Vec<Scored<'a>>,
+}
+
+/// A net and the value that decides its class.
+#[derive(Debug)]
+struct Scored<'a> {
+    profile: &'a str,
     prepared: Prepared<'a>,
     /// The value whose order of elements is the order of the outputs.
     score: NodeId,
     /// The last value that is still element-wise in the input: where the attack works.
     root: NodeId,
+}
+
+impl<'a> Scored<'a> {
+    fn new(lowered: &'a Lowered) -> Result<Self, NotAClassifier> {
+        let net = &lowered.net;
+        let (inputs, outputs) = (net.inputs(), net.outputs());
+        if inputs.len() != 1 || outputs.len() != 1 || net.node(outputs[0]).len() < 2 {
+            let found = format!("{} inputs and {} outputs", inputs.len(), outputs.len());
+            return Err(NotAClassifier(format!(
+                "a classifier has one input and one output of two or more scores; the model has {found}"
+            )));
+        }
+        let prepared = Prepared::new(net);
+        let score = score::score(net, outputs[0]);
+        let root = attack::root(&prepared, score);
+        Ok(Scored { profile: &lowered.profile, score, root, prepared })
+    }
+
+    fn net(&self) -> &'a Net {
+        self.prepared.net
+    }
 }
 
 /// What must be shown about one rival class.
@@ -130,23 +169,19 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// If the model has not one input and one output with at least two elements.
     pub fn new(lowered: &'a Lowered) -> Result<Self, NotAClassifier> {
-        let net = &lowered.net;
-        let (inputs, outputs) = (net.inputs(), net.outputs());
-        if inputs.len() != 1 || outputs.len() != 1 || net.node(outputs[0]).len() < 2 {
-            let found = format!("{} inputs and {} outputs", inputs.len(), outputs.len());
-            return Err(NotAClassifier(format!(
-                "a classifier has one input and one output of two or more scores; the model has {found}"
-            )));
-        }
-        let prepared = Prepared::new(net);
-        let score = score::score(net, outputs[0]);
-        let root = attack::root(&prepared, score);
-        Ok(Verifier { net, score, root, prepared })
+        let bounded = Scored::new(lowered)?;
+        let members = lowered.members.iter().map(Scored::new).collect::<Result<_, _>>()?;
+        Ok(Verifier { bounded, members })
+    }
+
+    /// The nets that run: those of an envelope's members, else the net itself.
+    fn executed(&self) -> &[Scored<'a>] {
+        if self.members.is_empty() { std::slice::from_ref(&self.bounded) } else { &self.members }
     }
 
     /// Number of classes.
     pub fn classes(&self) -> usize {
-        self.net.node(self.score).len()
+        self.bounded.net().node(self.bounded.score).len()
     }
 
     /// Decides one claim.
@@ -172,8 +207,12 @@ impl<'a> Verifier<'a> {
         }
         let open: Vec<Rival> = rivals.iter().zip(&bounds).filter(|(r, b)| !r.proved(**b)).map(|(r, _)| *r).collect();
         let confirm = |input: &[f64]| self.confirm(claim, &rivals, input);
-        let search = attack::Attack { prepared: &self.prepared, root: self.root, score: self.score, deadline };
-        Ok(match search.run(claim, &open.iter().map(|r| r.class).collect::<Vec<_>>(), options.seed, &confirm) {
+        let classes: Vec<usize> = open.iter().map(|r| r.class).collect();
+        let search = |s: &Scored<'a>| {
+            let attack = attack::Attack { prepared: &s.prepared, root: s.root, score: s.score, deadline };
+            attack.run(claim, &classes, options.seed, &confirm)
+        };
+        Ok(match self.executed().iter().find_map(search) {
             Some(witness) => Verdict::Violated(witness),
             None if Instant::now() >= deadline => Verdict::Undecided { bound, why: "time limit" },
             None if bound == f64::NEG_INFINITY => Verdict::Undecided { bound, why: "a bound overflowed" },
@@ -183,8 +222,9 @@ impl<'a> Verifier<'a> {
 
     /// Proved lower bounds on score[label] - score[rival]: intervals first, then linear bounds where they do not settle it.
     fn margins(&self, claim: &Robustness, rivals: &[Rival]) -> (Vec<f64>, &'static str) {
-        let on_grid = |b: f64| if self.net.node(self.score).grid == Grid::Integer { b.ceil() } else { b };
-        let simple = &interval_until(self.net, &claim.region, self.score)[self.score.0];
+        let Scored { prepared, score, .. } = &self.bounded;
+        let on_grid = |b: f64| if prepared.net.node(*score).grid == Grid::Integer { b.ceil() } else { b };
+        let simple = &interval_until(prepared.net, &claim.region, *score)[score.0];
         let by_interval = |r: &Rival| {
             let bound = crate::num::round::sub_down(simple.lo[claim.label], simple.hi[r.class]);
             if bound.is_nan() { f64::NEG_INFINITY } else { on_grid(bound) }
@@ -193,11 +233,11 @@ impl<'a> Verifier<'a> {
         if rivals.iter().zip(&first).all(|(r, b)| r.proved(*b)) {
             return (first, "intervals");
         }
-        let Some(mut analysis) = analyse(&self.prepared, &claim.region) else { return (first, "intervals") };
+        let Some(mut analysis) = analyse(prepared, &claim.region) else { return (first, "intervals") };
         let mut best = first;
         for place in PLACES {
             if place != PLACES[0] {
-                analysis.choose_lines(&self.prepared, place);
+                analysis.choose_lines(prepared, place);
             }
             let next = self.linear_margins(&analysis, claim.label, rivals);
             best.iter_mut().zip(next).for_each(|(b, n)| *b = b.max(on_grid(n)));
@@ -215,18 +255,22 @@ impl<'a> Verifier<'a> {
             row[label] = 1.0;
             row[rival.class] = -1.0;
         }
-        lower_bounds(&self.prepared, analysis, self.score, rows, rivals.len())
+        lower_bounds(&self.bounded.prepared, analysis, self.bounded.score, rows, rivals.len())
     }
 
-    /// Executes a candidate; a witness only if it lies in the region and every execution that the net allows refutes the claim.
+    /// Executes a candidate; a witness only if it lies in the region and under one profile every execution that its net allows refutes
+    /// the claim.
     fn confirm(&self, claim: &Robustness, rivals: &[Rival], input: &[f64]) -> Option<Witness> {
         if !claim.region.contains(input) {
             return None;
         }
-        let output = &execute(self.net, &[input.to_vec()], 1)[0];
-        let largest_difference = |r: &Rival| crate::num::round::sub_up(output.hi(claim.label), output.lo(r.class));
-        let rival = rivals.iter().find(|r| r.refuted(largest_difference(r)))?;
-        Some(Witness { input: input.to_vec(), outputs: output.center.clone(), class: rival.class })
+        self.executed().iter().find_map(|s| {
+            let output = &execute(s.net(), &[input.to_vec()], 1)[0];
+            let largest_difference = |r: &Rival| crate::num::round::sub_up(output.hi(claim.label), output.lo(r.class));
+            let class = rivals.iter().find(|r| r.refuted(largest_difference(r)))?.class;
+            let (input, outputs, profile) = (input.to_vec(), output.center.clone(), s.profile.to_string());
+            Some(Witness { input, outputs, class, profile })
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use super::ir::{DType, Model, Node as ModelNode, Op, ValueId};
 use super::profile::Profile;
 use crate::net::{Affine, Grid, LinearMap, Net, Node, NodeId, Pointwise, Quantization, Rounding, ScalarFn, Spread};
 
+mod clips;
 mod float;
 mod layout;
 mod quantized;
@@ -29,6 +30,11 @@ impl LowerError {
     /// A problem with one node.
     pub fn new(model: &Model, node: &ModelNode, problem: impl Into<String>, cure: impl Into<String>) -> Self {
         Self::at(model, Some(node), problem, cure)
+    }
+
+    /// What is wrong, without the place and the cure.
+    pub fn problem(&self) -> &str {
+        &self.problem
     }
 
     /// A problem with a node, or with the whole model.
@@ -100,6 +106,8 @@ pub struct Lowered {
     pub softmax: Vec<Option<Softmax>>,
     /// Remarks for the user.
     pub notes: Vec<String>,
+    /// Where the profile is an envelope of others: the model under each of them. The net allows every execution of theirs.
+    pub members: Vec<Lowered>,
     /// Nodes of the rewritten graph, for reports: (operation, how many).
     pub executed: Vec<(String, usize)>,
 }
@@ -129,7 +137,14 @@ struct Lowering<'a> {
 /// # Errors
 /// If the profile gives the model no exact meaning; the error names the file, the node and what to do.
 pub fn lower(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError> {
-    let rewritten = profile.rewrite(model)?;
+    if let Some(meant) = profile.resolve(model)? {
+        return lower_resolved(model, &*meant);
+    }
+    lower_resolved(model, profile)
+}
+
+fn lower_resolved(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError> {
+    let rewritten = clips::absorb(profile.rewrite(model)?, profile);
     let mut lowering = Lowering {
         model: &rewritten,
         profile,
@@ -173,6 +188,7 @@ pub fn lower(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError
         integer_layers: lowering.integer_layers,
         softmax: softmax.into_iter().map(|s| s.map(|s| s.1)).collect(),
         notes: lowering.notes,
+        members: profile.members().iter().map(|m| lower(model, &**m)).collect::<Result<_, _>>()?,
         executed,
         net: lowering.net,
     })

@@ -386,10 +386,10 @@ impl Lowering<'_> {
         let output = self.output_quantizer(node, y_scale, y_zero_point)?;
         let x = self.constant(node, x_scale).map_or(1.0, |s| s[0] as f32);
         let input_scale = self.scaled_input(node, x, alpha)?;
-        let largest = |b: &&Bias| if let Bias::Integer(b) = b { b.unsigned_abs() } else { u64::MAX };
-        let common = acc.biases.iter().max_by_key(largest).copied().unwrap_or(Bias::Integer(0));
-        // With one weight scale and integer biases (of which only an envelope wants to know how large they are) one function serves all.
-        let shared = weights.scales.len() == 1 && matches!(common, Bias::Integer(_));
+        let common = acc.biases.first().copied().unwrap_or(Bias::Integer(0));
+        let alike = acc.biases.iter().all(|b| *b == common);
+        let integers = acc.biases.iter().all(|b| matches!(b, Bias::Integer(_))) && !self.profile.reads_biases();
+        let shared = weights.scales.len() == 1 && (alike || integers);
         let channels = if shared { 1 } else { acc.channels };
         let mut functions = vec![];
         for c in 0..channels {

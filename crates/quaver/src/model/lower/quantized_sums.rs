@@ -36,9 +36,9 @@ impl Lowering<'_> {
             let id = self.broadcast(id, &from, &shape);
             let part = format!("{name}_{}", ["a", "b"][k]);
             match rescale {
-                Rescale::Table(step) => {
+                Rescale::Table { step, sign } => {
                     let id = self.pointwise(&part, &shape, id, Spread::all(ScalarFn::Step(step)), None);
-                    terms.push((id, LinearMap::identity(len)));
+                    terms.push((id, LinearMap::Diagonal { len, scale: Spread::all(sign) }));
                 }
                 Rescale::Affine { scale, bias: own, rounding } => {
                     let map = LinearMap::Diagonal { len, scale: Spread::all(scale) };

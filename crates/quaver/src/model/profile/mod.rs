@@ -10,16 +10,24 @@ use super::lower::LowerError;
 use crate::net::{Cut, Grid, Rounding, ScalarFn, Step};
 use crate::num::float32;
 
+mod any_engine;
 mod fixed_point;
 mod float32_profile;
+mod graph;
 pub mod ort;
 mod ort_fused;
+mod qdq;
 mod real;
+mod tflite;
+mod torch;
 
+pub use any_engine::AnyEngine;
 pub use fixed_point::FixedPoint;
 pub use float32_profile::Float32;
 pub use ort_fused::OrtFused;
 pub use real::Real;
+pub use tflite::TfLite;
+pub use torch::{Engine, Torch};
 
 /// real x -> integer: parameters of a quantized value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,6 +38,13 @@ pub struct Quantizer {
     pub zero_point: i64,
     /// Smallest and largest integer.
     pub range: (i64, i64),
+}
+
+impl Quantizer {
+    /// The same as parameters of an operand.
+    pub fn operand(&self) -> Operand {
+        Operand { scale: self.scale, zero_point: self.zero_point, range: self.range }
+    }
 }
 
 /// What computes an integer product: runtimes have kernels of their own for each.
@@ -87,8 +102,13 @@ pub struct Operand {
 /// An element-wise map of an operand, ahead of a sum.
 #[derive(Clone, Debug)]
 pub enum Rescale {
-    /// A function of the stored integer.
-    Table(Step),
+    /// A function of the stored integer, times a sign.
+    Table {
+        /// The function.
+        step: Step,
+        /// 1 or -1.
+        sign: f64,
+    },
     /// scale q + bias.
     Affine {
         /// Exact factor.
@@ -98,6 +118,14 @@ pub enum Rescale {
         /// What the runtime does to the result.
         rounding: Rounding,
     },
+}
+
+impl Rescale {
+    /// The table of a non-decreasing function of an operand's integers, times a sign.
+    fn table((lo, hi): (i64, i64), sign: f64, f: impl Fn(i64) -> i64) -> Self {
+        let cuts = (lo + 1..=hi).map(|q| Cut::at(q as f64)).collect();
+        Rescale::Table { step: Step::new(cuts, (lo..=hi).map(|q| f(q) as f64).collect()), sign }
+    }
 }
 
 /// How a runtime adds (or subtracts) two quantized values: finish(round(f(a) + g(b) + bias)).
@@ -226,6 +254,25 @@ pub trait Profile: Send + Sync {
         Err(Inexact::new("a change of scale has no exact formula"))
     }
 
+    /// Whether its integer kernels add float32 biases ([`Bias::Float`]) instead of having them in the accumulator.
+    fn takes_float_biases(&self) -> bool {
+        false
+    }
+
+    /// Whether functions of an accumulator depend on the integer bias in it.
+    fn reads_biases(&self) -> bool {
+        false
+    }
+
+    /// The profile that this one means for a model, where it means different ones.
+    ///
+    /// # Errors
+    /// If it has no meaning for the model.
+    fn resolve(&self, model: &Model) -> Result<Option<Box<dyn Profile>>, LowerError> {
+        let _ = model;
+        Ok(None)
+    }
+
     /// The profiles that this one stands for, where it is an envelope of several: each computes one of the results it allows.
     fn members(&self) -> Vec<Box<dyn Profile>> {
         vec![]
@@ -258,10 +305,28 @@ impl fmt::Debug for dyn Profile {
     }
 }
 
+/// The profiles that reports and messages name, with parameters where they have some.
+pub const NAMES: [&str; 13] = [
+    "real",
+    "float32",
+    "ort-fused",
+    "ort-fused-any-x86",
+    "tflite-reference",
+    "tflite-xnnpack",
+    "tflite-micro",
+    "torch-fbgemm",
+    "torch-onednn",
+    "torch-x86",
+    "torch-qnnpack",
+    "any-engine",
+    "fixed-point(8,4)",
+];
+
 /// The text names no profile.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown profile `{text}`: {problem}; the profiles are real, float32, ort-fused, ort-fused-any-x86 and fixed-point(Q,F)"
+    "unknown profile `{text}`: {problem}; the profiles are {}, and any-engine(P,Q,...) for several of them",
+    NAMES.join(", ")
 )]
 pub struct UnknownProfile {
     text: String,
@@ -279,19 +344,29 @@ pub fn parse(text: &str) -> Result<Box<dyn Profile>, UnknownProfile> {
         "float32" => Box::new(Float32),
         "ort-fused" => Box::new(OrtFused { any_x86: false }),
         "ort-fused-any-x86" => Box::new(OrtFused { any_x86: true }),
+        "tflite-reference" => Box::new(TfLite::Reference),
+        "tflite-xnnpack" => Box::new(TfLite::Xnnpack),
+        "tflite-micro" => Box::new(TfLite::Micro),
+        "any-engine" => Box::new(AnyEngine::all()),
+        t if t.starts_with("any-engine(") && t.ends_with(')') => {
+            let names = t["any-engine(".len()..t.len() - 1].split(',');
+            let members = names.map(parse).collect::<Result<Vec<_>, _>>()?;
+            Box::new(AnyEngine::of(members))
+        }
         t if t.starts_with("fixed-point") => {
             Box::new(t["fixed-point".len()..].parse::<FixedPoint>().map_err(|e| fail(&e))?)
         }
-        _ => return Err(fail("no such name")),
+        t => Box::new(Torch::named(t).ok_or_else(|| fail("no such name"))?),
     })
 }
 
-/// The profile that fits a model when the user names none: `ort-fused` where there is quantized arithmetic, else `float32`.
+/// The profile that fits a model when the user names none: where there is quantized arithmetic the default runtime of the file's
+/// format, `ort-fused` or `tflite-xnnpack`, else `float32`.
 pub fn default_for(model: &Model) -> Box<dyn Profile> {
-    if model.nodes.iter().any(|n| n.op.is_quantized()) {
-        Box::new(OrtFused { any_x86: false })
-    } else {
-        Box::new(Float32)
+    match (model.nodes.iter().any(|n| n.op.is_quantized()), model.source.format) {
+        (true, "tflite") => Box::new(TfLite::Xnnpack),
+        (true, _) => Box::new(OrtFused { any_x86: false }),
+        (false, _) => Box::new(Float32),
     }
 }
 
@@ -361,7 +436,7 @@ mod tests {
 
     #[test]
     fn names_are_parsed_or_refused() {
-        for name in ["real", "float32", "ort-fused", "ort-fused-any-x86", "fixed-point(8,4)"] {
+        for name in ["real", "float32", "ort-fused", "ort-fused-any-x86", "torch-x86", "fixed-point(8,4)"] {
             assert_eq!(parse(name).unwrap().id(), name);
         }
         for name in ["", "tflite", "fixed-point", "fixed-point(8)", "fixed-point(99,4)", "fixed-point(8,4,weights=x)"] {

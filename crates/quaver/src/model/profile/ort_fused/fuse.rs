@@ -1,6 +1,6 @@
 //! Groups of DequantizeLinear, an operation and (sometimes) QuantizeLinear become integer kernels.
 
-use super::graph::{Graph, Pair, inputs_of, parameters_of};
+use super::super::graph::{Graph, Pair, inputs_of, parameters_of};
 use crate::model::ir::{DType, Op, ValueId};
 use crate::model::lower::LowerError;
 
@@ -76,17 +76,6 @@ impl Graph {
         let pair = self.dequantized(bias)?;
         let is_int32 = self.dtype(pair.integer) == DType::I32 && self.constant(pair.integer).is_some();
         (is_int32 && self.has_accumulator_scale(&pair, x, w)).then_some(Some(pair.integer))
-    }
-
-    /// Whether a bias is stored at the scale R(sx sw) of the accumulator.
-    pub(super) fn has_accumulator_scale(&self, bias: &Pair, x: &Pair, w: &Pair) -> bool {
-        let values = |id: ValueId| self.constant(id).and_then(|t| t.as_f32()).unwrap_or(&[]).to_vec();
-        let (sx, sw, sb) = (values(x.scale), values(w.scale), values(bias.scale));
-        let fits = |(c, s): (usize, &f32)| {
-            let expected = sx[0] * sw[if sw.len() == 1 { 0 } else { c.min(sw.len() - 1) }];
-            (s - expected).abs() <= 4.0 * f32::EPSILON * expected
-        };
-        !sx.is_empty() && !sw.is_empty() && sb.iter().enumerate().all(fits)
     }
 
     /// What the integer kernels ignore must hold wherever they may run: the bias has the scale of the accumulator, and a
@@ -176,11 +165,5 @@ impl Graph {
             _ => [&sources[..], &parameters_of(&y)].concat(),
         };
         self.replace(y.node, op, inputs);
-    }
-
-    /// Puts an operation where a node was.
-    pub(super) fn replace(&mut self, index: usize, op: Op, inputs: Vec<Option<ValueId>>) {
-        let node = &mut self.model.nodes[index];
-        (node.op, node.inputs) = (op, inputs);
     }
 }

@@ -5,15 +5,14 @@
 //! conditions were measured group by group (`docs/profiles.md`).
 
 mod fuse;
-mod graph;
 mod passes;
 
 use super::float32_profile::Float32;
+use super::graph::{Graph, passes_integers};
 use super::{Addition, Average, Averaging, Inexact, Limits, Operand, Profile, Quantizer, Requantizer, ort};
 use crate::model::ir::Model;
 use crate::model::lower::LowerError;
 use crate::net::{Grid, Rounding, ScalarFn};
-use graph::Graph;
 
 /// ONNX Runtime, default optimization level, on a CPU whose u8 x s8 products do not saturate (VNNI), or on any x86 CPU.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +31,10 @@ impl Profile for OrtFused {
     }
 
     fn rewrite(&self, model: &Model) -> Result<Model, LowerError> {
+        if model.source.format == "tflite" {
+            let problem = "ONNX Runtime does not run TensorFlow Lite files";
+            return Err(LowerError::at(model, None, problem, "use --profile tflite-xnnpack, or convert the file"));
+        }
         refuse_unused_nodes(model)?;
         let mut graph = Graph { model: model.clone() };
         graph.remove_identities();
@@ -39,7 +42,7 @@ impl Profile for OrtFused {
         graph.matmul_add_to_gemm();
         graph.signed_to_unsigned();
         graph.propagate_quantize();
-        graph.propagate_dequantize();
+        graph.propagate_dequantize(passes_integers);
         graph.refuse_what_is_not_exact()?;
         graph.refuse_misread_products()?;
         graph.quantize_biases()?;

@@ -1,23 +1,10 @@
 //! Rewrites and refusals, one after the other as the runtime does them, before and after fusion.
 
-use super::graph::{Graph, Pair, passes_integers};
+use super::super::graph::{Graph, Pair, passes_integers};
 use crate::model::ir::{DType, Data, Node, Op, Tensor, Value, ValueId};
 use crate::model::lower::LowerError;
 
 impl Graph {
-    /// Identity nodes that make no output are no nodes of the runtime's graph.
-    pub(super) fn remove_identities(&mut self) {
-        for index in 0..self.model.nodes.len() {
-            let (Op::Identity, Some(source)) = (&self.node(index).op, self.input(index, 0)) else { continue };
-            let value = self.node(index).output;
-            if !self.is_output(value) {
-                let inputs = self.model.nodes.iter_mut().flat_map(|n| &mut n.inputs);
-                inputs.filter(|v| **v == Some(value)).for_each(|v| *v = Some(source));
-            }
-        }
-        self.remove_dead();
-    }
-
     /// Forms of QuantizeLinear and DequantizeLinear that keep the runtime's passes from applying, each in its own way.
     pub(super) fn refuse_odd_parameters(&self) -> Result<(), LowerError> {
         for (index, node) in self.model.nodes.iter().enumerate() {
@@ -43,27 +30,6 @@ impl Graph {
             }
         }
         Ok(())
-    }
-
-    /// MatMul of rank 2 and an Add of a constant row become a Gemm.
-    pub(super) fn matmul_add_to_gemm(&mut self) {
-        for index in 0..self.model.nodes.len() {
-            if self.node(index).op != Op::MatMul || self.model.value(self.node(index).output).shape.len() != 2 {
-                continue;
-            }
-            let output = self.node(index).output;
-            let Some(add) = self.only_consumer(output).filter(|&a| self.node(a).op == Op::Add) else { continue };
-            let other = self.node(add).inputs.iter().flatten().copied().find(|&v| v != output);
-            let width = self.model.value(output).shape[1];
-            let is_row =
-                |v: &ValueId| self.constant(*v).is_some_and(|t| matches!(t.shape.len(), 1 | 2) && t.len() == width);
-            let Some(bias) = other.filter(is_row) else { continue };
-            let mut inputs = self.node(index).inputs.clone();
-            inputs.push(Some(bias));
-            let op = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false };
-            self.model.nodes[add] = Node { op, inputs, ..self.model.nodes[add].clone() };
-        }
-        self.remove_dead();
     }
 
     /// Rewrites of the runtime whose arithmetic is not known exactly.
@@ -141,18 +107,6 @@ impl Graph {
         let Some(first) = self.input(second, 0).and_then(|v| self.dequantized(v)) else { return false };
         let Some(pair) = self.quantize_at(second) else { return false };
         self.constant(first.integer).is_none() && self.quantizer(&first) != self.quantizer(&pair)
-    }
-
-    /// Whether a value's only reader is a QuantizeLinear, or a chain of Relu and Clip that ends in one.
-    pub(super) fn ends_in_quantize(&self, value: ValueId) -> bool {
-        match self.consumers(value)[..] {
-            [one] => match self.node(one).op {
-                Op::QuantizeLinear { .. } => true,
-                Op::Relu | Op::Clip { .. } => self.ends_in_quantize(self.node(one).output),
-                _ => false,
-            },
-            _ => false,
-        }
     }
 
     /// Float biases of a Gemm or Conv between Q/DQ become int32: rne(R(b / R(sx sw))), even if the node is not fused later.
@@ -271,55 +225,5 @@ impl Graph {
         self.model.nodes[index] = Node { inputs: moved_inputs, output: q.output, ..moved };
         self.model.nodes[before] = Node { inputs: q_inputs, output: integer, ..q };
         Some(())
-    }
-
-    /// Reshape (not Flatten), Transpose, Slice and MaxPool move from behind a DequantizeLinear to before it.
-    pub(super) fn propagate_dequantize(&mut self) {
-        let mut index = 0;
-        while index < self.model.nodes.len() {
-            let node = self.node(index).clone();
-            let moves = passes_integers(&node.op);
-            let pair = node.inputs[0].and_then(|v| self.activation(v));
-            if let (true, Some(pair)) = (moves, pair) {
-                let dtype = self.dtype(pair.integer);
-                let old = self.model.value(node.output).clone();
-                let integer = self.add_value(Value { name: format!("{}_integer", old.name), dtype, ..old });
-                let mut inputs = node.inputs.clone();
-                inputs[0] = Some(pair.integer);
-                self.model.nodes[index] = Node { inputs, output: integer, ..node.clone() };
-                let inputs = vec![Some(integer), Some(pair.scale), pair.zero_point];
-                let name = format!("{}_DequantizeLinear", node.name);
-                let op = Op::DequantizeLinear { axis: 0 };
-                self.model.nodes.insert(index + 1, Node { name, op, inputs, output: node.output });
-                index += 1;
-            }
-            index += 1;
-        }
-    }
-
-    /// QuantizeLinear of a DequantizeLinear with the same parameters gives the integer back.
-    pub(super) fn cancel_pairs(&mut self) {
-        for index in 0..self.model.nodes.len() {
-            let Some(q) = self.quantize_at(index) else { continue };
-            let Some(dq) = self.input(index, 0).and_then(|v| self.activation(v)) else { continue };
-            let same_type = self.dtype(q.integer) == self.dtype(dq.integer);
-            if same_type && self.is_single(q.scale) && self.quantizer(&q) == self.quantizer(&dq) {
-                self.replace(index, Op::Identity, vec![Some(dq.integer)]);
-            }
-        }
-    }
-
-    pub(super) fn remove_dead(&mut self) {
-        let mut needed = vec![false; self.model.values.len()];
-        self.model.outputs.iter().for_each(|o| needed[o.0] = true);
-        let mut keep = vec![false; self.model.nodes.len()];
-        for (i, node) in self.model.nodes.iter().enumerate().rev() {
-            keep[i] = needed[node.output.0];
-            if keep[i] {
-                node.inputs.iter().flatten().for_each(|v| needed[v.0] = true);
-            }
-        }
-        let mut kept = keep.into_iter();
-        self.model.nodes.retain(|_| kept.next().unwrap_or(true));
     }
 }
