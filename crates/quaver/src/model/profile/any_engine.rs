@@ -73,7 +73,7 @@ impl AnyEngine {
         let unit = r.input_scale * r.weight_scale;
         let moved = |by: i64, bias: Bias| {
             let accumulator = (r.accumulator.0 + by, r.accumulator.1 + by);
-            member.requantize(&Requantizer { bias, accumulator, ..*r }).map(|f| shifted(f, -by))
+            member.requantize(&Requantizer { bias, accumulator, ..*r }).map(|f| shifted(f, by))
         };
         match (member.takes_float_biases(), r.bias) {
             (true, Bias::Integer(b)) => moved(-b, Bias::Float(b as f32 * unit)),

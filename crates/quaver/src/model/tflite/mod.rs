@@ -1,22 +1,24 @@
 //! TensorFlow Lite files: a reader that refuses what it does not understand.
+//!
+//! A tensor of the file may be two values of the model: in the file's layout [N, H, W, C], and channels first, as the convolutions of
+//! [`crate::model::ir`] want it. Each form is made where it is first needed, and kept.
 
-use std::path::Path;
+mod context;
+mod graph;
+mod names;
+mod ops;
+mod ops_layout;
+mod ops_window;
+mod read;
+mod schema;
+mod tensors;
 
-use super::import::{ImportError, ReadOptions};
-use super::ir::Model;
+pub(super) use read::decode;
 
 /// Whether bytes are a TensorFlow Lite model, by the identifier in their header.
 pub(super) fn is_model(bytes: &[u8]) -> bool {
     bytes.get(4..8) == Some(b"TFL3")
 }
 
-/// Reads a model from the bytes of an unpacked file; `path` serves for messages.
-pub(super) fn decode(
-    _bytes: &[u8],
-    path: &Path,
-    _sha256: String,
-    _options: &ReadOptions,
-) -> Result<Model, ImportError> {
-    let (file, format) = (path.to_path_buf(), "a TensorFlow Lite model");
-    Err(ImportError::Decode { file, format, message: "not read yet".into() })
-}
+#[cfg(test)]
+mod tests;
