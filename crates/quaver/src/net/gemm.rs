@@ -1,4 +1,4 @@
-//! Single-threaded matrix products over slices; the only `unsafe` of the library.
+//! Single-threaded matrix products over slices; the only `unsafe` of the library but for reading verified tables of files.
 
 /// Element types that have a fast product.
 pub trait Scalar: Copy + Default + Send + Sync + std::ops::AddAssign + std::ops::Mul<Output = Self> + 'static {

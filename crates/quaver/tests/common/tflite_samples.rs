@@ -37,6 +37,10 @@ pub struct Net {
 const INPUT: (f32, i64) = (0.05, 3);
 const OUTPUT: (f32, i64) = (0.11, -7);
 
+fn weight_scales(channels: usize) -> Vec<f32> {
+    (0..channels.max(1)).map(|c| 0.004 * (1.0 + 0.37 * c as f32)).collect()
+}
+
 impl Net {
     pub fn new(int8: bool) -> Net {
         Net { writer: ModelWriter::new(), int8, numbers: Numbers(7), names: 0 }
@@ -65,20 +69,20 @@ impl Net {
     fn weights(&mut self, shape: &[i32], channels: usize, axis: i32) -> i32 {
         let (name, n) = (self.name("weights"), shape.iter().product());
         let spec = if self.int8 {
-            let scales: Vec<f32> = (0..channels.max(1)).map(|c| 0.004 * (1.0 + 0.37 * c as f32)).collect();
-            TensorSpec::int8_weights(&name, shape, &self.numbers.bytes(n), &scales, axis)
+            TensorSpec::int8_weights(&name, shape, &self.numbers.bytes(n), &weight_scales(channels), axis)
         } else {
             TensorSpec::float_constant(&name, shape, &self.numbers.floats(n))
         };
         self.writer.tensor(spec)
     }
 
-    fn bias(&mut self, channels: i32) -> i32 {
+    /// One number for each channel, with one scale or one for each channel, as the weights have.
+    fn bias(&mut self, channels: i32, scales: usize) -> i32 {
         let name = self.name("bias");
         let spec = if self.int8 {
             let mut spec = TensorSpec::int32_constant(&name, &[channels], &self.numbers.biases(channels));
-            spec.scales = vec![INPUT.0 * 0.004];
-            spec.zero_points = vec![0];
+            spec.scales = weight_scales(scales).iter().map(|s| s * INPUT.0).collect();
+            spec.zero_points = vec![0; spec.scales.len()];
             spec
         } else {
             TensorSpec::float_constant(&name, &[channels], &self.numbers.floats(channels))
@@ -138,7 +142,7 @@ fn dense(activation: Activation, keep_num_dims: bool) -> OperatorOptions {
 fn products(int8: bool) -> Vec<Sample> {
     vec![
         single("fully_connected", int8, &[1, 6], |n, x| {
-            let (w, b) = (n.weights(&[5, 6], 0, 0), n.bias(5));
+            let (w, b) = (n.weights(&[5, 6], 0, 0), n.bias(5, 0));
             n.op(Builtin::FullyConnected, &[x, w, b], &[1, 5], OUTPUT, dense(Activation::Relu, false))
         }),
         single("fully_connected_channels", int8, &[1, 2, 3], |n, x| {
@@ -146,11 +150,11 @@ fn products(int8: bool) -> Vec<Sample> {
             n.op(Builtin::FullyConnected, &[x, w, -1], &[1, 5], OUTPUT, dense(Activation::None, false))
         }),
         single("fully_connected_keep", int8, &[1, 2, 6], |n, x| {
-            let (w, b) = (n.weights(&[4, 6], 0, 0), n.bias(4));
+            let (w, b) = (n.weights(&[4, 6], 0, 0), n.bias(4, 0));
             n.op(Builtin::FullyConnected, &[x, w, b], &[1, 2, 4], OUTPUT, dense(Activation::Relu6, true))
         }),
         single("conv", int8, &[1, 5, 4, 3], |n, x| {
-            let (w, b) = (n.weights(&[4, 3, 3, 3], 4, 0), n.bias(4));
+            let (w, b) = (n.weights(&[4, 3, 3, 3], 4, 0), n.bias(4, 4));
             let options = OperatorOptions::Conv2D {
                 padding: Padding::Same,
                 strides: (2, 1),
@@ -160,7 +164,7 @@ fn products(int8: bool) -> Vec<Sample> {
             n.op(Builtin::Conv2D, &[x, w, b], &[1, 3, 4, 4], OUTPUT, options)
         }),
         single("conv_dilated", int8, &[1, 5, 6, 2], |n, x| {
-            let (w, b) = (n.weights(&[3, 2, 3, 2], 0, 0), n.bias(3));
+            let (w, b) = (n.weights(&[3, 2, 3, 2], 0, 0), n.bias(3, 0));
             let options = OperatorOptions::Conv2D {
                 padding: Padding::Valid,
                 strides: (1, 1),
@@ -170,7 +174,7 @@ fn products(int8: bool) -> Vec<Sample> {
             n.op(Builtin::Conv2D, &[x, w, b], &[1, 3, 2, 3], OUTPUT, options)
         }),
         single("depthwise", int8, &[1, 4, 5, 2], |n, x| {
-            let (w, b) = (n.weights(&[1, 3, 2, 4], 4, 3), n.bias(4));
+            let (w, b) = (n.weights(&[1, 3, 2, 4], 4, 3), n.bias(4, 4));
             let options = OperatorOptions::DepthwiseConv2D {
                 padding: Padding::Same,
                 strides: (1, 1),
@@ -300,10 +304,10 @@ fn network(int8: bool) -> Sample {
     single("network", int8, &[1, 6, 6, 2], |n, x| {
         let conv =
             |padding, activation| OperatorOptions::Conv2D { padding, strides: (1, 1), dilations: (1, 1), activation };
-        let (w, b) = (n.weights(&[4, 3, 3, 2], 4, 0), n.bias(4));
+        let (w, b) = (n.weights(&[4, 3, 3, 2], 4, 0), n.bias(4, 4));
         let shape = [1, 6, 6, 4];
         let a = n.op(Builtin::Conv2D, &[x, w, b], &shape, OUTPUT, conv(Padding::Same, Activation::Relu));
-        let (w, b) = (n.weights(&[1, 3, 3, 4], 4, 3), n.bias(4));
+        let (w, b) = (n.weights(&[1, 3, 3, 4], 4, 3), n.bias(4, 4));
         let options = OperatorOptions::DepthwiseConv2D {
             padding: Padding::Same,
             strides: (1, 1),
@@ -324,7 +328,7 @@ fn network(int8: bool) -> Sample {
         let m = n.op(Builtin::AveragePool2D, &[p], &[1, 1, 1, 4], (0.2, -9), options);
         let to = n.ints(&[2], &[-1, 4]);
         let r = n.op(Builtin::Reshape, &[m, to], &[1, 4], (0.2, -9), OperatorOptions::None);
-        let (w, b) = (n.weights(&[3, 4], 0, 0), n.bias(3));
+        let (w, b) = (n.weights(&[3, 4], 0, 0), n.bias(3, 0));
         n.op(Builtin::FullyConnected, &[r, w, b], &[1, 3], (0.05, 0), dense(Activation::None, false))
     })
 }

@@ -399,7 +399,7 @@ impl ModelWriter {
             text(b, 3, &t.name),
         ];
         let extra = self.extra(Place::Quantization(index));
-        if !t.scales.is_empty() || !extra.is_empty() {
+        if !t.scales.is_empty() || !t.zero_points.is_empty() || !extra.is_empty() {
             let q = [list(b, 2, &t.scales), list(b, 3, &t.zero_points), Field::I32(6, t.axis)];
             fields.push(Field::Link(4, table(b, &q, &extra).value()));
         }
