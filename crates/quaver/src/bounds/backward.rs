@@ -1,20 +1,24 @@
 //! Backward linear bounds, rigorous in f64.
 
 use super::{Analysis, Bounds, Prepared};
-use crate::net::{Affine, From, LinearMap, Max, Move, NodeId, Op, Pointwise, Spread, slack_bound};
+use crate::net::gemm::vectorized;
+use crate::net::{Affine, From, Max, Move, NodeId, Op, Patch, Pointwise, Sign, slack_bound};
 use crate::num::round::{self, U64, gamma64, sub_down};
+use rayon::prelude::*;
+
+/// Functionals that are worked on together.
+pub(super) const BATCH: usize = 256;
 
 /// Functionals on their way back: for every row, the exact functional that was asked for is at least
 /// sum over values (coefficients . value) + constant - error.
 struct Functionals {
     rows: usize,
-    /// By node, row-major; `None` where no functional has arrived.
-    coefficients: Vec<Option<Vec<f64>>>,
+    /// By node; `None` where no functional has arrived.
+    coefficients: Vec<Option<Patch>>,
     constant: Vec<f64>,
     /// Upper bound on everything that was rounded away, itself computed in plain f64 from non-negative terms.
     error: Vec<f64>,
-    /// Sum of the magnitudes of what was added to `constant`, and how many times.
-    magnitude: Vec<f64>,
+    /// How often something is added to `constant` at most.
     additions: usize,
 }
 
@@ -22,27 +26,36 @@ struct Functionals {
 ///
 /// # Claim
 /// For every execution the net allows on an input of the region that `analysis` was made for, row . value >= result.
+pub fn lower_bounds(prepared: &Prepared, analysis: &Analysis, from: NodeId, rows: Vec<f64>, count: usize) -> Vec<f64> {
+    let n = prepared.net.node(from).len();
+    let of = |part: &[f64]| lower_bounds_of_patch(prepared, analysis, from, Patch::dense(part, part.len() / n.max(1)));
+    if count <= BATCH { of(&rows) } else { rows.par_chunks(BATCH * n).flat_map_iter(of).collect() }
+}
+
+/// [`lower_bounds`] of functionals that read some elements only.
 ///
 /// # Why
 /// Each step replaces a value by a lower bound of its functional in terms of its arguments: affine maps by their adjoint,
 /// pointwise functions by the line on the side of the coefficient's sign, maxima by one member or their upper bound, index maps by
-/// scattering. Values that are boxes are replaced by their bounds.
+/// scattering. Values that are boxes are replaced by their bounds. Elements that no functional of the batch reads have coefficient zero and add
+/// nothing to any of the sums, so each step works on the others only: the patch of a picture that an output of a convolution depends on.
 ///
 /// # Rounding
-/// fl(c W) differs from c W in column j by at most gamma ||c|| ||W_j||, which changes the functional by at most
-/// gamma ||c|| sum_j ||W_j|| |x_j|: one number for each row. All other roundings are bounded term by term in `error`. The terms of `error` are
+/// Every rounding is bounded by |coefficient| times a number known for its element, and these are summed in `error`: one number for each row.
+/// For an affine step, fl(c W) differs from c W in column j by at most gamma sum_i |c_i| |W_ij|, which changes the functional by at most
+/// gamma sum_i |c_i| sum_j |W_ij| |x_j|; the inner sum is known before the search ([`affine_errors`]). The terms of `error` are
 /// non-negative and pass fewer than 2^30 roundings, so it is off by a relative 2^-22 at most: the end adds 2^-20.
 ///
 /// # Source
-/// The lines and the order: CROWN, DeepPoly. The error term: Higham, section 3.5 (matrix products), with Cauchy-Schwarz.
-pub fn lower_bounds(prepared: &Prepared, analysis: &Analysis, from: NodeId, rows: Vec<f64>, count: usize) -> Vec<f64> {
+/// The lines and the order: CROWN, DeepPoly. The error term: Higham, section 3.5 (matrix products).
+pub(super) fn lower_bounds_of_patch(prepared: &Prepared, analysis: &Analysis, from: NodeId, rows: Patch) -> Vec<f64> {
+    let count = rows.rows;
     let mut f = Functionals {
         rows: count,
         coefficients: vec![None; from.0 + 1],
         constant: vec![0.0; count],
         error: vec![0.0; count],
-        magnitude: vec![0.0; count],
-        additions: 1,
+        additions: from.0 + 1,
     };
     f.coefficients[from.0] = Some(rows);
     for id in (0..=from.0).rev().map(NodeId) {
@@ -54,180 +67,217 @@ pub fn lower_bounds(prepared: &Prepared, analysis: &Analysis, from: NodeId, rows
         }
         match &prepared.net.node(id).op {
             Op::Input(_) => f.concretize(&c, &bounds[id.0]),
-            Op::Affine(a) => f.affine(&c, a, &prepared.column_norms[id.0], bounds),
+            Op::Affine(a) => f.affine(&c, a, &analysis.affine_errors[id.0], bounds),
             Op::Pointwise(p) => match &analysis.lines[id.0] {
-                Some(lines) => f.pointwise(&c, p, lines, bounds),
+                Some(lines) => f.pointwise(c, p, lines, bounds),
                 None => f.concretize(&c, &bounds[id.0]),
             },
-            Op::Max(m) => f.max(&c, m, &bounds[id.0], bounds),
+            Op::Max(m) => f.max(&c, m, prepared.multiplicity[id.0], &bounds[id.0], bounds),
             Op::Move(m) => f.moved(&c, m, prepared.multiplicity[id.0], bounds),
         }
     }
     (0..count).map(|r| f.result(r)).collect()
 }
 
+/// What one step adds to the constant and the error of each row.
+struct Sums {
+    sum: Vec<f64>,
+    error: Vec<f64>,
+}
+
+impl Sums {
+    fn new(rows: usize) -> Self {
+        Sums { sum: vec![0.0; rows], error: vec![0.0; rows] }
+    }
+
+    /// Adds c times a factor, and |c| times a weight to the error.
+    #[inline(always)]
+    fn add(&mut self, run: &[f64], factor: f64, weight: f64) {
+        for ((c, sum), error) in run.iter().zip(&mut self.sum).zip(&mut self.error) {
+            *sum += c * factor;
+            *error += c.abs() * weight;
+        }
+    }
+
+    /// Adds |c| times a weight to the error.
+    #[inline(always)]
+    fn add_error(&mut self, run: &[f64], weight: f64) {
+        run.iter().zip(&mut self.error).for_each(|(c, error)| *error += c.abs() * weight);
+    }
+}
+
 impl Functionals {
     fn result(&self, r: usize) -> f64 {
-        let summed = gamma64(self.additions + 2) * self.magnitude[r];
-        let error = (self.error[r] + summed) * (1.0 + 9.5367431640625e-7) + f64::MIN_POSITIVE * 1e30;
+        let error = self.error[r] * (1.0 + 9.5367431640625e-7) + f64::MIN_POSITIVE * 1e30;
         let bound = sub_down(self.constant[r], error);
         if bound.is_nan() { f64::NEG_INFINITY } else { bound }
     }
 
-    /// Adds a sum of n products to the constant of a row, given the sum of their magnitudes.
-    fn add(&mut self, r: usize, sum: f64, magnitude: f64, n: usize) {
-        self.constant[r] += sum;
-        self.magnitude[r] += magnitude;
-        self.error[r] += gamma64(n + 2) * magnitude;
+    /// The relative error of a product that is summed with n - 1 others and then, with all other sums, in the constant.
+    fn gamma(&self, n: usize) -> f64 {
+        gamma64(n + self.additions + 4)
+    }
+
+    fn add(&mut self, sums: &Sums) {
+        self.constant.iter_mut().zip(&sums.sum).for_each(|(c, s)| *c += s);
+        self.error.iter_mut().zip(&sums.error).for_each(|(e, s)| *e += s);
     }
 
     /// Adds coefficients on a value; where some are there already, each sum is rounded once.
-    fn arrive(&mut self, id: NodeId, new: Vec<f64>, bounds: &Bounds) {
-        match &mut self.coefficients[id.0] {
-            slot @ None => *slot = Some(new),
-            Some(old) => {
-                let n = bounds.lo.len();
-                for r in 0..self.rows {
-                    let mut error = 0.0;
-                    for (i, (o, v)) in old[r * n..(r + 1) * n].iter_mut().zip(&new[r * n..]).enumerate() {
-                        *o += v;
-                        error += o.abs() * bounds.magnitude(i);
-                    }
-                    self.error[r] += U64 * error;
-                }
+    fn arrive(&mut self, id: NodeId, new: Patch, bounds: &Bounds) {
+        let Some(old) = self.coefficients[id.0].take() else {
+            self.coefficients[id.0] = Some(new);
+            return;
+        };
+        let (most, least) = if old.elements.len() < new.elements.len() { (new, old) } else { (old, new) };
+        let mut sums = Sums::new(self.rows);
+        let mut joined = Collector::onto(most, bounds.lo.len());
+        for (i, run) in least.runs() {
+            if let Some(sum) = joined.add(i, run) {
+                sums.add_error(sum, U64 * bounds.magnitude(i));
             }
         }
+        self.add(&sums);
+        self.coefficients[id.0] = Some(joined.patch);
     }
 
     /// Replaces a value by the end of its bounds that makes each product smallest.
-    fn concretize(&mut self, c: &[f64], b: &Bounds) {
-        let n = b.lo.len();
-        self.additions += 1;
-        for r in 0..self.rows {
-            let (mut sum, mut magnitude) = (0.0, 0.0);
-            for (c, (l, h)) in c[r * n..(r + 1) * n].iter().zip(b.lo.iter().zip(&b.hi)) {
-                let product = (c * l).min(c * h);
-                sum += product;
-                magnitude += product.abs();
+    fn concretize(&mut self, c: &Patch, b: &Bounds) {
+        let gamma = self.gamma(c.elements.len());
+        let mut sums = Sums::new(self.rows);
+        vectorized(|| {
+            for (i, run) in c.runs() {
+                let (lo, hi, weight) = (b.lo[i], b.hi[i], gamma * b.magnitude(i));
+                for ((c, sum), error) in run.iter().zip(&mut sums.sum).zip(&mut sums.error) {
+                    let (low, high) = (c * lo, c * hi);
+                    *sum += if low < high { low } else { high };
+                    *error += c.abs() * weight;
+                }
             }
-            self.add(r, sum, magnitude, n);
-        }
+        });
+        self.add(&sums);
     }
 
     /// c (W x + b + slack) >= (c W) x + c b - |c| slack.
-    fn affine(&mut self, c: &[f64], a: &Affine, norms: &[Spread<f64>], bounds: &[Bounds]) {
-        let n = c.len() / self.rows.max(1);
-        let slack = slacks(a, n, bounds);
-        self.additions += 1;
-        for r in 0..self.rows {
-            let c = &c[r * n..(r + 1) * n];
-            let (mut sum, mut magnitude) = (0.0, 0.0);
-            for (i, c) in c.iter().enumerate() {
-                let product = c * a.bias.at(i);
-                sum += product;
-                magnitude += product.abs();
+    fn affine(&mut self, c: &Patch, a: &Affine, errors: &[f64], bounds: &[Bounds]) {
+        let gamma = self.gamma(c.elements.len());
+        let mut sums = Sums::new(self.rows);
+        vectorized(|| {
+            for (i, run) in c.runs() {
+                let bias = *a.bias.at(i);
+                sums.add(run, bias, gamma * bias.abs() + errors[i]);
             }
-            self.add(r, sum, magnitude, n);
-            self.error[r] += c.iter().zip(&slack).map(|(c, s)| c.abs() * s).sum::<f64>();
-        }
-        for ((id, map), norms) in a.terms.iter().zip(norms) {
-            let x = &bounds[id.0];
-            let mut back = vec![0.0; self.rows * map.inputs()];
-            map.adjoint(c, self.rows, &mut back);
-            let reach: f64 = (0..map.inputs()).map(|j| norms.at(j) * x.magnitude(j)).sum();
-            let diagonal = matches!(map, LinearMap::Diagonal { .. });
-            for r in 0..self.rows {
-                let c = &c[r * n..(r + 1) * n];
-                self.error[r] += if diagonal {
-                    // One product for each element: its own rounding, not the norm's.
-                    let sum: f64 = c.iter().enumerate().map(|(j, c)| c.abs() * norms.at(j) * x.magnitude(j)).sum();
-                    2.0 * U64 * sum
-                } else {
-                    gamma64(map.fan_out() + 2) * round::norm_up(c) * reach
-                };
-            }
-            self.arrive(*id, back, x);
+        });
+        self.add(&sums);
+        for (id, map) in &a.terms {
+            self.arrive(*id, map.adjoint_patch(c), &bounds[id.0]);
         }
     }
 
     /// c f(x) >= c (slope x + offset) with the lower line where c > 0 and the upper where c < 0.
-    fn pointwise(&mut self, c: &[f64], p: &Pointwise, lines: &super::Lines, bounds: &[Bounds]) {
+    ///
+    /// One of the two parts of c is zero, so only the product of slope and coefficient is rounded, and the product with the offset.
+    fn pointwise(&mut self, mut c: Patch, p: &Pointwise, lines: &super::Lines, bounds: &[Bounds]) {
         let x = &bounds[p.input.0];
-        let n = x.lo.len();
-        let mut back = vec![0.0; c.len()];
-        self.additions += 1;
-        for r in 0..self.rows {
-            let (mut sum, mut magnitude, mut error) = (0.0, 0.0, 0.0);
-            let row = r * n..(r + 1) * n;
-            for (i, (c, back)) in c[row.clone()].iter().zip(&mut back[row]).enumerate() {
-                let line = if *c >= 0.0 { lines.lower[i] } else { lines.upper[i] };
-                *back = c * line.slope;
-                let offset = c * line.offset;
-                sum += offset;
-                magnitude += offset.abs();
-                error += back.abs() * x.magnitude(i);
+        let gamma = self.gamma(c.elements.len());
+        let mut sums = Sums::new(self.rows);
+        vectorized(|| {
+            for (i, run) in c.runs_mut() {
+                let (lower, upper, magnitude) = (lines.lower[i], lines.upper[i], 2.0 * U64 * x.magnitude(i));
+                let weight = |line: super::Line| gamma * line.offset.abs() + line.slope * magnitude;
+                let (below, above) = (weight(lower), weight(upper));
+                for ((c, sum), error) in run.iter_mut().zip(&mut sums.sum).zip(&mut sums.error) {
+                    // What is not a number goes to the second part and from there to every sum.
+                    let (up, down) = if *c >= 0.0 { (*c, 0.0) } else { (0.0, *c) };
+                    *c = up * lower.slope + down * upper.slope;
+                    *sum += up * lower.offset + down * upper.offset;
+                    *error += up * below - down * above;
+                }
             }
-            self.add(r, sum, magnitude, n);
-            self.error[r] += 2.0 * U64 * error;
-        }
-        self.arrive(p.input, back, x);
+        });
+        self.add(&sums);
+        self.arrive(p.input, c, x);
     }
 
     /// max(x) >= any member; max(x) <= the member that is surely largest, or the upper bound of all.
-    fn max(&mut self, c: &[f64], m: &Max, own: &Bounds, bounds: &[Bounds]) {
+    ///
+    /// Windows may share a member: a coefficient passes as many additions as windows share it at most.
+    fn max(&mut self, c: &Patch, m: &Max, multiplicity: usize, own: &Bounds, bounds: &[Bounds]) {
         let x = &bounds[m.input.0];
-        let (n, inputs) = (own.lo.len(), x.lo.len());
-        let best: Vec<(usize, bool)> = (0..n).map(|i| best_member(m.window(i), x)).collect();
-        let mut back = vec![0.0; self.rows * inputs];
-        self.additions += 1;
-        for r in 0..self.rows {
-            let (mut sum, mut magnitude, mut error) = (0.0, 0.0, 0.0);
-            for (i, c) in c[r * n..(r + 1) * n].iter().enumerate() {
-                let (member, sure) = best[i];
-                if *c >= 0.0 || sure {
-                    let slot = &mut back[r * inputs + member];
-                    *slot += c;
-                    // Windows may share a member: every addition is rounded.
-                    error += slot.abs() * x.magnitude(member);
-                } else {
-                    sum += c * own.hi[i];
-                    magnitude += (c * own.hi[i]).abs();
-                }
+        let gamma = self.gamma(c.elements.len());
+        let shared = gamma64(multiplicity);
+        let mut sums = Sums::new(self.rows);
+        let mut back = Collector::new(self.rows, x.lo.len());
+        let (mut to_member, mut to_bound) = (vec![0.0; self.rows], vec![0.0; self.rows]);
+        for (i, run) in c.runs() {
+            let (member, sure) = best_member(m.window(i), x);
+            for ((c, member), bound) in run.iter().zip(&mut to_member).zip(&mut to_bound) {
+                (*member, *bound) = if *c >= 0.0 || sure { (*c, 0.0) } else { (0.0, *c) };
             }
-            self.add(r, sum, magnitude, n);
-            self.error[r] += 2.0 * U64 * error;
+            sums.add(&to_bound, own.hi[i], gamma * own.hi[i].abs());
+            sums.add_error(&to_member, shared * x.magnitude(member));
+            back.add(member, &to_member);
         }
-        self.arrive(m.input, back, x);
+        self.add(&sums);
+        self.arrive(m.input, back.patch, x);
     }
 
-    fn moved(&mut self, c: &[f64], m: &Move, multiplicity: usize, bounds: &[Bounds]) {
-        let n = m.from.len();
-        let lens: Vec<usize> = m.sources.iter().map(|s| bounds[s.0].lo.len()).collect();
-        let mut back: Vec<Vec<f64>> = lens.iter().map(|len| vec![0.0; self.rows * len]).collect();
-        self.additions += 1;
-        for r in 0..self.rows {
-            let (mut sum, mut magnitude, mut error) = (0.0, 0.0, 0.0);
-            for (c, from) in c[r * n..(r + 1) * n].iter().zip(&m.from) {
-                match from {
-                    From::Element { source, index } => {
-                        let (s, i) = (*source as usize, *index as usize);
-                        back[s][r * lens[s] + i] += c;
-                        error += c.abs() * bounds[m.sources[s].0].magnitude(i);
+    /// Each coefficient goes where its element comes from; those of one origin are added in at most `multiplicity` roundings.
+    fn moved(&mut self, c: &Patch, m: &Move, multiplicity: usize, bounds: &[Bounds]) {
+        let gamma = self.gamma(c.elements.len());
+        let shared = if multiplicity > 1 { gamma64(multiplicity) } else { 0.0 };
+        let mut sums = Sums::new(self.rows);
+        let mut back: Vec<Collector> =
+            m.sources.iter().map(|s| Collector::new(self.rows, bounds[s.0].lo.len())).collect();
+        for (i, run) in c.runs() {
+            match &m.from[i] {
+                From::Element { source, index } => {
+                    let (s, i) = (*source as usize, *index as usize);
+                    if multiplicity > 1 {
+                        sums.add_error(run, shared * bounds[m.sources[s].0].magnitude(i));
                     }
-                    From::Constant(k) => {
-                        sum += c * k;
-                        magnitude += (c * k).abs();
-                    }
+                    back[s].add(i, run);
                 }
-            }
-            self.add(r, sum, magnitude, n);
-            if multiplicity > 1 {
-                self.error[r] += gamma64(multiplicity) * error;
+                From::Constant(k) => sums.add(run, *k, gamma * k.abs()),
             }
         }
+        self.add(&sums);
         for (id, back) in m.sources.iter().zip(back) {
-            self.arrive(*id, back, &bounds[id.0]);
+            self.arrive(*id, back.patch, &bounds[id.0]);
         }
+    }
+}
+
+/// A patch that coefficients are added to, element by element.
+struct Collector {
+    patch: Patch,
+    /// One more than the place of each element in the patch; 0 where it has none.
+    places: Vec<u32>,
+}
+
+impl Collector {
+    fn new(rows: usize, elements: usize) -> Self {
+        Collector::onto(Patch { rows, elements: vec![], data: vec![] }, elements)
+    }
+
+    fn onto(patch: Patch, elements: usize) -> Self {
+        let mut places = vec![0; elements];
+        (1..).zip(&patch.elements).for_each(|(k, &e)| places[e as usize] = k);
+        Collector { patch, places }
+    }
+
+    /// Adds the coefficients of one element; where it had some, the sums.
+    fn add(&mut self, element: usize, run: &[f64]) -> Option<&[f64]> {
+        let place = &mut self.places[element];
+        if *place == 0 {
+            self.patch.elements.push(element as u32);
+            self.patch.data.extend_from_slice(run);
+            *place = self.patch.elements.len() as u32;
+            return None;
+        }
+        let old = &mut self.patch.data[(*place as usize - 1) * run.len()..][..run.len()];
+        old.iter_mut().zip(run).for_each(|(o, n)| *o += n);
+        Some(old)
     }
 }
 
@@ -237,17 +287,24 @@ fn best_member(window: &[u32], x: &Bounds) -> (usize, bool) {
     (best, window.iter().all(|&j| j as usize == best || x.hi[j as usize] <= x.lo[best]))
 }
 
-/// For each element of an affine node, a value not below how far a result may be from the exact one.
-fn slacks(a: &Affine, n: usize, bounds: &[Bounds]) -> Vec<f64> {
-    if a.rounding == crate::net::Rounding::Exact {
-        return vec![0.0; n];
-    }
+/// For each element of an affine node, how much a coefficient of magnitude 1 on it loses on the way back: what the runtime may round away, and
+/// gamma sum_j |W_ij| |x_j| for the rounded adjoint (in plain f64 from non-negative terms).
+///
+/// # Rounding
+/// |W| |x| + |b| is inflated to an upper bound. Each coefficient of an adjoint sums at most `fan_out` products.
+pub(super) fn affine_errors(a: &Affine, n: usize, bounds: &[Bounds]) -> Vec<f64> {
     let mut magnitude: Vec<f64> = (0..n).map(|i| a.bias.at(i).abs()).collect();
-    let mut products = 2;
+    let (mut products, mut most) = (2, 0);
     for (id, map) in &a.terms {
         let x: Vec<f64> = (0..map.inputs()).map(|j| bounds[id.0].magnitude(j)).collect();
-        map.apply(crate::net::Sign::Absolute, &x, 1, &mut magnitude, true);
+        map.apply(Sign::Absolute, &x, 1, &mut magnitude, true);
         products += map.fan_in() + 1;
+        most = most.max(map.fan_out());
     }
-    magnitude.iter().enumerate().map(|(i, &m)| slack_bound(&a.rounding, i, round::inflate(m, products))).collect()
+    let gamma = gamma64(most + 2);
+    let of = |(i, &m): (usize, &f64)| {
+        let magnitude = round::inflate(m, products);
+        slack_bound(&a.rounding, i, magnitude) + gamma * magnitude
+    };
+    magnitude.iter().enumerate().map(of).collect()
 }

@@ -7,7 +7,11 @@ mod backward;
 mod interval;
 mod relax;
 
-use crate::net::{LinearMap, Net, NodeId, Op, Spread};
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::net::{LinearMap, Net, NodeId, Op, Patch};
 use crate::property::Region;
 
 pub use backward::lower_bounds;
@@ -43,9 +47,7 @@ pub struct Prepared<'a> {
     /// Whether each element of a value is a function of its own element of the input alone, so that its interval bounds are
     /// exact and elements are independent of one another.
     pub is_box: Vec<bool>,
-    /// Column norms of each linear map, by node and term.
-    pub(crate) column_norms: Vec<Vec<Spread<f64>>>,
-    /// For each index map, how often an element of a source is used at most.
+    /// For each index map and each maximum, how often an element of an argument is used at most.
     pub(crate) multiplicity: Vec<usize>,
 }
 
@@ -53,27 +55,35 @@ impl<'a> Prepared<'a> {
     /// Prepares a net.
     pub fn new(net: &'a Net) -> Self {
         let mut is_box: Vec<bool> = vec![];
-        let (mut column_norms, mut multiplicity) = (vec![], vec![]);
+        let mut multiplicity = vec![];
         for node in net.nodes() {
-            let (mut norms, mut most) = (vec![], 1);
+            let mut most = 1;
             is_box.push(match &node.op {
                 Op::Input(_) => true,
                 Op::Affine(a) => {
-                    norms = a.terms.iter().map(|t| t.1.column_norms()).collect();
                     matches!(&a.terms[..], [(x, LinearMap::Diagonal { .. })] if is_box[x.0])
                 }
                 Op::Pointwise(p) => is_box[p.input.0],
-                Op::Max(_) => false,
+                Op::Max(m) => {
+                    most = largest_count(net.node(m.input).len(), m.members.iter().map(|&i| i as usize));
+                    false
+                }
                 Op::Move(m) => {
                     most = most_used(net, m);
                     m.sources.len() == 1 && most == 1 && is_box[m.sources[0].0]
                 }
             });
-            column_norms.push(norms);
             multiplicity.push(most);
         }
-        Prepared { net, is_box, column_norms, multiplicity }
+        Prepared { net, is_box, multiplicity }
     }
+}
+
+/// How often the most frequent of the numbers below n occurs; 1 if there is none.
+fn largest_count(n: usize, numbers: impl Iterator<Item = usize>) -> usize {
+    let mut counts = vec![0; n];
+    numbers.for_each(|i| counts[i] += 1);
+    counts.into_iter().max().unwrap_or(1).max(1)
 }
 
 fn most_used(net: &Net, m: &crate::net::Move) -> usize {
@@ -96,6 +106,8 @@ pub struct Analysis {
     pub bounds: Vec<Bounds>,
     /// Enclosing lines of each pointwise node.
     pub lines: Vec<Option<Lines>>,
+    /// For each element of an affine node, the error of a backward step for a coefficient of magnitude 1 (empty for other nodes).
+    pub(crate) affine_errors: Vec<Vec<f64>>,
 }
 
 impl Analysis {
@@ -109,9 +121,6 @@ impl Analysis {
     }
 }
 
-/// Rows of a backward pass that are worked on together.
-const BATCH: usize = 256;
-
 /// Proved bounds on every value over a box; `None` if some bound is not a number (an overflow).
 ///
 /// # Claim
@@ -120,23 +129,35 @@ const BATCH: usize = 256;
 /// # Source
 /// Zhang et al., CROWN (NeurIPS 2018), section 3.2; Singh et al., DeepPoly (POPL 2019), section 4.
 pub fn analyse(prepared: &Prepared, region: &Region) -> Option<Analysis> {
+    analyse_until(prepared, region, None)
+}
+
+/// [`analyse`] with backward passes up to a deadline only; values that are not reached in time keep their intervals, which follow from
+/// tightened ones and hold all the same.
+pub fn analyse_until(prepared: &Prepared, region: &Region, deadline: Option<Instant>) -> Option<Analysis> {
     let net = prepared.net;
-    let mut analysis = Analysis { bounds: vec![], lines: vec![] };
+    let mut analysis = Analysis { bounds: vec![], lines: vec![], affine_errors: vec![] };
     for id in net.ids() {
         let bounds = interval::of_node(net, id, &analysis.bounds, region);
         if !bounds.is_finite() {
             return None;
         }
-        analysis.bounds.push(bounds);
         let node = net.node(id);
+        let errors = match &node.op {
+            Op::Affine(a) if !prepared.is_box[id.0] => backward::affine_errors(a, node.len(), &analysis.bounds),
+            Op::Input(_) | Op::Affine(_) | Op::Pointwise(_) | Op::Max(_) | Op::Move(_) => vec![],
+        };
+        analysis.bounds.push(bounds);
+        analysis.affine_errors.push(errors);
         let lines = match &node.op {
             Op::Pointwise(p) if !prepared.is_box[id.0] => {
-                tighten(prepared, &mut analysis, p.input, |i, b| !p.functions.at(i).is_affine_on(b.lo[i], b.hi[i]));
+                let wanted = |i: usize, b: &Bounds| !p.functions.at(i).is_affine_on(b.lo[i], b.hi[i]);
+                tighten(prepared, &mut analysis, p.input, deadline, wanted);
                 analysis.bounds[id.0] = interval::of_node(net, id, &analysis.bounds, region);
                 Some(relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0], 0.5))
             }
             Op::Max(m) => {
-                tighten(prepared, &mut analysis, m.input, |i, b| b.lo[i] < b.hi[i]);
+                tighten(prepared, &mut analysis, m.input, deadline, |i, b| b.lo[i] < b.hi[i]);
                 analysis.bounds[id.0] = interval::of_node(net, id, &analysis.bounds, region);
                 None
             }
@@ -147,29 +168,72 @@ pub fn analyse(prepared: &Prepared, region: &Region) -> Option<Analysis> {
     Some(analysis)
 }
 
-/// Tightens the bounds of those elements of a value that a later function makes use of.
-fn tighten(prepared: &Prepared, analysis: &mut Analysis, id: NodeId, wanted: impl Fn(usize, &Bounds) -> bool) {
+/// Tightens the bounds of those elements of a value that a later function makes use of. Batches are independent of one another and run on the
+/// threads of the current pool.
+fn tighten(
+    prepared: &Prepared,
+    analysis: &mut Analysis,
+    id: NodeId,
+    deadline: Option<Instant>,
+    wanted: impl Fn(usize, &Bounds) -> bool,
+) {
     if interval_is_exact(prepared, id) {
         return;
     }
-    let n = prepared.net.node(id).len();
-    let chosen: Vec<usize> = (0..n).filter(|&i| wanted(i, &analysis.bounds[id.0])).collect();
-    for chunk in chosen.chunks(BATCH / 2) {
-        let mut rows = vec![0.0; 2 * chunk.len() * n];
-        for (r, &i) in chunk.iter().enumerate() {
-            rows[2 * r * n + i] = 1.0;
-            rows[(2 * r + 1) * n + i] = -1.0;
-        }
-        let found = lower_bounds(prepared, analysis, id, rows, 2 * chunk.len());
-        for (r, &i) in chunk.iter().enumerate() {
-            let (lo, hi) = crate::net::onto_grid(prepared.net.node(id).grid, found[2 * r], -found[2 * r + 1]);
-            let bounds = &mut analysis.bounds[id.0];
+    let node = prepared.net.node(id);
+    let chosen = (0..node.len()).filter(|&i| wanted(i, &analysis.bounds[id.0])).collect();
+    let batches = batches(prepared.net, id, chosen);
+    let search = |batch: &Vec<usize>| match deadline {
+        Some(deadline) if Instant::now() >= deadline => vec![],
+        _ => backward::lower_bounds_of_patch(prepared, analysis, id, Patch::signed_units(batch)),
+    };
+    let found: Vec<Vec<f64>> = match &batches[..] {
+        // Another thread would have to be woken for nothing.
+        [only] => vec![search(only)],
+        _ => batches.par_iter().map(search).collect(),
+    };
+    let bounds = &mut analysis.bounds[id.0];
+    for (batch, found) in batches.iter().zip(&found) {
+        for (&i, found) in batch.iter().zip(found.chunks(2)) {
+            let (lo, hi) = crate::net::onto_grid(node.grid, found[0], -found[1]);
             let (lo, hi) = (bounds.lo[i].max(lo), bounds.hi[i].min(hi));
             // Both pairs are valid, so they meet; if floats disagree about an empty box, keep the intervals.
             if lo <= hi {
                 (bounds.lo[i], bounds.hi[i]) = (lo, hi);
             }
         }
+    }
+}
+
+/// Elements of a value in groups that are worked on together (two functionals for each). In a picture neighbours of one line go together, because what
+/// they depend on is nearly the same patch.
+fn batches(net: &Net, id: NodeId, mut chosen: Vec<usize>) -> Vec<Vec<usize>> {
+    let Some([height, width]) = picture(net, id) else {
+        return chosen.chunks(backward::BATCH / 2).map(<[usize]>::to_vec).collect();
+    };
+    let line = |i: &usize| i / width % height;
+    chosen.sort_by_key(|i| (line(i), i % width, i / (height * width)));
+    let lines = chosen.chunk_by(|a, b| line(a) == line(b));
+    lines.flat_map(|l| l.chunks(PICTURE_BATCH / 2)).map(<[usize]>::to_vec).collect()
+}
+
+/// Functionals of one batch in a picture: enough for fast products, few enough for a small patch.
+const PICTURE_BATCH: usize = 128;
+
+/// The size of the pictures that a value consists of, one for each channel, if it comes from convolutions: a hint.
+fn picture(net: &Net, id: NodeId) -> Option<[usize; 2]> {
+    let node = net.node(id);
+    match &node.op {
+        Op::Affine(a) => a.terms.iter().find_map(|(x, map)| match map {
+            LinearMap::Conv(c) => Some(c.geometry.out_size),
+            LinearMap::Diagonal { .. } => picture(net, *x),
+            LinearMap::Dense(_) => None,
+        }),
+        Op::Pointwise(p) => picture(net, p.input),
+        Op::Input(_) | Op::Max(_) | Op::Move(_) => match node.shape[..] {
+            [_, height, width] => Some([height, width]),
+            _ => None,
+        },
     }
 }
 

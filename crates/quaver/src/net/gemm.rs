@@ -1,4 +1,5 @@
-//! Single-threaded matrix products over slices; the only `unsafe` of the library but for reading verified tables of files.
+//! Single-threaded matrix products over slices, and loops in the widest vectors of the machine; the only `unsafe` of the library but for
+//! reading verified tables of files (`model/tflite/schema.rs`).
 
 /// Element types that have a fast product.
 pub trait Scalar: Copy + Default + Send + Sync + std::ops::AddAssign + std::ops::Mul<Output = Self> + 'static {
@@ -79,6 +80,13 @@ pub fn product<T: Scalar>(
             gemm::Parallelism::None,
         );
     }
+}
+
+/// Runs a closure that the compiler may turn into the widest vector instructions of this machine (what is not inlined into it stays
+/// as it is). Every operation on numbers is the same and in the same order.
+#[inline]
+pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
 }
 
 #[cfg(test)]

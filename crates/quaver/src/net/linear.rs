@@ -305,34 +305,6 @@ impl LinearMap {
         }
     }
 
-    /// For each element of the argument, a value not below the Euclidean norm of its column of W.
-    pub fn column_norms(&self) -> Spread<f64> {
-        match self {
-            LinearMap::Dense(d) => {
-                let mut squares = vec![0.0; d.n_in];
-                for row in d.weights.exact().chunks(d.n_in) {
-                    squares.iter_mut().zip(row).for_each(|(s, w)| *s += w * w);
-                }
-                Spread::each(squares.into_iter().map(|s| round::inflate(s, d.n_out + 2).sqrt().next_up()).collect())
-            }
-            LinearMap::Conv(c) => {
-                let (g, w) = (&c.geometry, c.weights.exact());
-                let (per_group, taps) = (g.in_channels / g.groups, g.taps());
-                let norm = |channel: usize| {
-                    let (group, local) = (channel / per_group, channel % per_group);
-                    let out_per_group = g.out_channels / g.groups;
-                    let squares: f64 = (group * out_per_group..(group + 1) * out_per_group)
-                        .flat_map(|o| &w[(o * per_group + local) * taps..][..taps])
-                        .map(|w| w * w)
-                        .sum();
-                    round::inflate(squares, out_per_group * taps + 2).sqrt().next_up()
-                };
-                Spread::axis((0..g.in_channels).map(norm).collect(), g.in_plane())
-            }
-            LinearMap::Diagonal { scale, .. } => scale.map(|w| w.abs()),
-        }
-    }
-
     /// Calls f(argument index, weight) for each product of one output.
     pub fn for_each_term(&self, output: usize, mut f: impl FnMut(usize, f64)) {
         match self {
@@ -464,20 +436,6 @@ mod tests {
                 let left: f64 = c.iter().zip(y).map(|(a, b)| a * b).sum();
                 let right: f64 = back.iter().zip(x).map(|(a, b)| a * b).sum();
                 assert_eq!(left, right);
-            }
-        }
-    }
-
-    #[test]
-    fn column_norms_bound_the_columns() {
-        for map in examples() {
-            let mut squares = vec![0.0; map.inputs()];
-            for o in 0..map.outputs() {
-                map.for_each_term(o, |i, w| squares[i] += w * w);
-            }
-            let norms = map.column_norms();
-            for (i, s) in squares.iter().enumerate() {
-                assert!(norms.at(i).powi(2) >= *s);
             }
         }
     }

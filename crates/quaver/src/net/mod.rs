@@ -4,12 +4,14 @@
 //! [`Rounding`] of an [`Affine`] node, which says how far a runtime may be from the exact real result. Integer networks have
 //! no slack and denote one function.
 
+mod adjoint;
 mod exact;
 mod exec;
 pub mod gemm;
 mod linear;
 mod scalar;
 
+pub use adjoint::Patch;
 pub use exact::{execute_exact, execute_exact_choosing};
 pub use exec::{Enclosure, Execution, affine_enclosure, execute, execute_all, execute_between};
 pub(crate) use exec::{onto_grid, slack_bound};

@@ -5,11 +5,12 @@ use crate::model::ir::{DType, Model, Node, Op, ValueId};
 use crate::model::lower::LowerError;
 use crate::model::profile::graph::{Graph, Pair};
 
-/// Refuses, by name, nodes of a fused model whose arithmetic is not known exactly.
-pub(super) fn what_is_not_exact(model: &Model, engine: Engine) -> Result<(), LowerError> {
+/// Refuses, by name, nodes of a fused model whose arithmetic is not known exactly. The first values of the model, this many, are
+/// those of the file.
+pub(super) fn what_is_not_exact(model: &Model, in_file: usize, engine: Engine) -> Result<(), LowerError> {
     let graph = Graph { model: model.clone() };
     for (index, node) in model.nodes.iter().enumerate() {
-        let check = Check { graph: &graph, index, node, engine };
+        let check = Check { graph: &graph, index, node, in_file, engine };
         if let Some((problem, cure)) = check.problem() {
             let problem = format!("{problem} (profile torch-{})", engine.name());
             return Err(LowerError::new(model, node, problem, cure));
@@ -22,6 +23,7 @@ struct Check<'a> {
     graph: &'a Graph,
     index: usize,
     node: &'a Node,
+    in_file: usize,
     engine: Engine,
 }
 
@@ -54,7 +56,10 @@ impl Check<'_> {
             Op::QLinearAveragePool { .. } | Op::QLinearGlobalAveragePool { .. } | Op::QLinearConcat { .. } => {
                 self.activations()
             }
-            Op::QLinearClip { max, .. } => self.activations().or_else(|| self.clip(max.is_some())),
+            Op::QLinearClip { min, max } => {
+                let relu = *min == Some(0.0) && max.is_none();
+                self.activations().or_else(|| self.clip(relu))
+            }
             Op::QuantizeLinear { .. } | Op::DequantizeLinear { .. } => self.activations(),
             op if op.is_quantized() => fail("PyTorch's kernel for it was not measured", "use another --profile"),
             _ => self.unfused(),
@@ -113,12 +118,19 @@ impl Check<'_> {
         (!alike).then(|| (problem(), "use a number of elements that 64 divides"))
     }
 
-    /// A Relu is fused into a linear layer, other clipping follows it: oneDNN rounds these two differently.
-    fn clip(&self, bounded: bool) -> Option<Problem> {
-        let producer = self.graph.input(self.index, 0).and_then(|v| self.graph.producer(v))?;
+    /// A Relu before the quantizer is fused into the layer; a Relu with a quantizer of its own, and other clipping, follows it. oneDNN's
+    /// linear layers round these two differently.
+    fn clip(&self, relu: bool) -> Option<Problem> {
+        if self.graph.input(self.index, 2).is_none() {
+            return Some(("its zero point is left out".into(), "store the zero point"));
+        }
+        let input = self.graph.input(self.index, 0)?;
+        let producer = self.graph.producer(input)?;
         let dense = matches!(self.graph.node(producer).op, Op::QGemm { .. } | Op::QLinearMatMul);
-        let problem = || "oneDNN's linear layer before a Clip other than Relu is not supported".to_string();
-        (bounded && dense && self.engine == Engine::Onednn).then(|| (problem(), "use a Relu"))
+        let follows = !relu || input.0 < self.in_file;
+        let problem = || "oneDNN's linear layer with clipping behind it is not supported".to_string();
+        (follows && dense && self.engine == Engine::Onednn)
+            .then(|| (problem(), "use a Relu before the layer's quantizer"))
     }
 
     /// An operation that the file leaves between quantizers, and whose integer kernel is not known.
