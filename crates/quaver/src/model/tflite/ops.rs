@@ -182,7 +182,7 @@ fn fully_connected(cx: &mut Context<'_, '_>) -> Done {
     };
     let total: usize = x.iter().product();
     let keep = options.keep_num_dims();
-    if k == 0 || total % k != 0 || total == 0 || (keep && x.last() != Some(&k)) {
+    if k == 0 || !total.is_multiple_of(k) || total == 0 || (keep && x.last() != Some(&k)) {
         let what = format!("has shape {x:?}, which does not fit weights {weights:?}");
         return Err(cx.refuse(0, Problem::whole(what, EXPORT)));
     }

@@ -266,10 +266,13 @@ fn operators_on_other_shapes_and_scales_are_refused() {
     }
 }
 
+/// Adds operators and outputs to a graph with three tensors, of which the first is its input.
+type Edit = fn(&mut ModelWriter, [i32; 3]);
+
 #[test]
 fn graphs_that_do_not_fit_together_are_refused() {
     let int8 = |name: &str| TensorSpec::int8(name, &[1, 4], 0.1, 0);
-    let build = |edit: fn(&mut ModelWriter, [i32; 3])| {
+    let build = |edit: Edit| {
         let mut writer = ModelWriter::new();
         let x = writer.input(int8("x"));
         let (y, z) = (writer.tensor(int8("y")), writer.tensor(int8("z")));
@@ -279,7 +282,7 @@ fn graphs_that_do_not_fit_together_are_refused() {
     fn relu(writer: &mut ModelWriter, from: i32, to: i32) {
         writer.operator(Builtin::Relu, &[from], &[to], OperatorOptions::None);
     }
-    let cases: [(fn(&mut ModelWriter, [i32; 3]), &str); 8] = [
+    let cases: [(Edit, &str); 8] = [
         (|w, [x, y, _]| relu(w, x, y), "the graph has no outputs"),
         (|w, [_, y, _]| w.output(y), "value `y`: is read before anything computes it"),
         (|w, [_, y, z]| relu(w, y, z), "input 0: `y` is read before anything computes it"),
