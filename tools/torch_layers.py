@@ -111,10 +111,10 @@ class Network:
         return sy, zy, (None if rng.random() < 0.06 else bias)
 
     def product(self, x, w, scales, bias, relu, tensor, op, **attributes):
-        per_channel = len(scales) > 1
+        per_channel = scales.ndim > 0
         real = self.dequantize(x)
         k = len(self.nodes)
-        names = [self.constant(f"w_{k}", w), self.constant(f"sw_{k}", scales if per_channel else scales[0]),
+        names = [self.constant(f"w_{k}", w), self.constant(f"sw_{k}", scales),
                  self.constant(f"zw_{k}", np.zeros(len(w) if per_channel else (), np.int8))]
         inputs = [real, self.node("DequantizeLinear", names, axis=0)]
         if bias is not None:
@@ -125,7 +125,6 @@ class Network:
     def linear(self, x, n, relu=False, per_channel=None, heavy=False):
         t = self.tensors[x]
         per_channel = bool(self.rng.integers(0, 2)) if per_channel is None else per_channel
-        per_channel = per_channel and n > 1
         w, scales = self.weights((n, t.shape[1]), per_channel, heavy)
         acc = ((t.int_repr().numpy().astype(float) - t.q_zero_point()) @ w.T.astype(float))[:, :, None]
         sy, zy, bias = self.parameters_of_result(acc, float(F32(t.q_scale())) * scales.astype(float), relu)
@@ -133,12 +132,11 @@ class Network:
         run = torch.ops.quantized.linear_relu if relu else torch.ops.quantized.linear
         y = run(t, packed, float(sy), zy)
         self.notes.append(f"linear {t.shape[1]}-{n} rows {len(t)} per_channel {per_channel} bias {bias is not None} heavy {heavy} sx {t.q_scale()} sw {scales[0]} sy {sy} zy {zy}")
-        return self.product(x, w, scales if per_channel else scales[:1], bias, relu, y, "Gemm", transB=1)
+        return self.product(x, w, scales if per_channel else scales[0], bias, relu, y, "Gemm", transB=1)
 
     def conv(self, x, n, kernel, stride=(1, 1), pad=(0, 0), dilation=(1, 1), groups=1, relu=False, per_channel=None):
         t = self.tensors[x]
         per_channel = bool(self.rng.integers(0, 2)) if per_channel is None else per_channel
-        per_channel = per_channel and n > 1
         w, scales = self.weights((n, t.shape[1] // groups) + tuple(kernel), per_channel, False)
         centred = torch.from_numpy(t.int_repr().numpy().astype(float) - t.q_zero_point())
         acc = torch.nn.functional.conv2d(centred, torch.from_numpy(w.astype(float)), None, stride, pad, dilation, groups).numpy()
@@ -150,7 +148,7 @@ class Network:
         y = run(t, packed, float(sy), zy)
         self.notes.append(f"conv {tuple(t.shape)} {tuple(w.shape)} stride {stride} pad {pad} dilation {dilation} groups {groups} per_channel {per_channel} "
                           f"bias {bias is not None} sx {t.q_scale()} sw {scales[0]} sy {sy} zy {zy}")
-        return self.product(x, w, scales if per_channel else scales[:1], bias, relu, y, "Conv", kernel_shape=list(kernel), strides=list(stride),
+        return self.product(x, w, scales if per_channel else scales[0], bias, relu, y, "Conv", kernel_shape=list(kernel), strides=list(stride),
                             pads=list(pad) * 2, dilations=list(dilation), group=groups)
 
     # Without weights.
@@ -224,6 +222,11 @@ def random_conv(net, rng, n, kind):
         x = image(net, rng, n, channels, max(size, 7 if dilation == (2, 2) else size), True)
         k = net.conv(x, channels * int(rng.choice([1, 1, 1, 2])), kernel, stride, pad, (1, 1) if kernel == (5, 5) else dilation, channels, relu)
         return k
+    if rng.random() < 0.25:  # the shapes that engines have kernels of their own for
+        groups, depth = int(rng.choice([1, 2, 4, 8, 16, 32])), int(rng.choice([2, 4, 8, 16]))
+        x, s = image(net, rng, n, groups * depth, int(rng.integers(5, 9))), int(rng.integers(1, 3))
+        kernel = (3, 3) if rng.random() < 0.8 else (1, 1)
+        return net.conv(x, groups * depth, kernel, (s, s), (kernel[0] // 2,) * 2, (1, 1), groups, relu)
     groups = int(rng.choice([1, 1, 1, 2, 4]))
     channels = groups * int(rng.choice([1, 2, 3, 4, 8, 16, 24]))
     out = groups * int(rng.choice([1, 2, 5, 8, 16, 33, 64]))
@@ -270,7 +273,7 @@ def random_layer(kind, rng, n):
     if kind == "cnn":
         x = image(net, rng, n, int(rng.choice([1, 3])), 8)
         x = net.conv(x, 8, (3, 3), (1, 1), (1, 1), relu=True)
-        y = net.conv(x, 8, (3, 3), (1, 1), (1, 1), groups=8, relu=True)
+        y = net.conv(x, 8, (3, 3), (1, 1), (1, 1), groups=int(rng.choice([1, 2, 8])), relu=True)
         y = net.conv(y, 8, (1, 1))
         x = net.max_pool(net.add(x, y, relu=True) if rng.random() < 0.7 else y)
         return net, net.linear(net.flatten(x), 10)

@@ -386,6 +386,7 @@ impl Lowering<'_> {
         let output = self.output_quantizer(node, y_scale, y_zero_point)?;
         let x = self.constant(node, x_scale).map_or(1.0, |s| s[0] as f32);
         let input_scale = self.scaled_input(node, x, alpha)?;
+        let input_zero_point = self.single_zero_point(node, x_scale + 1)?;
         let common = acc.biases.first().copied().unwrap_or(Bias::Integer(0));
         let alike = acc.biases.iter().all(|b| *b == common);
         let integers = acc.biases.iter().all(|b| matches!(b, Bias::Integer(_))) && !self.profile.reads_biases();
@@ -396,8 +397,8 @@ impl Lowering<'_> {
             let r = Requantizer {
                 kernel: acc.kernel,
                 per_channel: weights.scales.len() > 1,
-                fused_relu: output.range.0 == output.zero_point && self.value(node.output).range.is_some(),
                 input_scale,
+                input_zero_point,
                 weight_scale: weights.scale(c),
                 bias: if shared { common } else { acc.biases[c] },
                 accumulator: acc.range,

@@ -74,10 +74,10 @@ pub struct Requantizer {
     pub kernel: Kernel,
     /// Whether each output channel has a weight scale of its own.
     pub per_channel: bool,
-    /// Whether a Relu is fused into the kernel (its effect is in the output's range already).
-    pub fused_relu: bool,
     /// Scale of the activations that were multiplied.
     pub input_scale: f32,
+    /// Their zero point: some runtimes choose another kernel where it is 0.
+    pub input_zero_point: i64,
     /// Scale of the weights that were multiplied (of this channel).
     pub weight_scale: f32,
     /// Bias of this channel.

@@ -47,7 +47,7 @@ pub(super) fn requantize(r: &Requantizer, engine: Engine) -> Result<ScalarFn, In
 ///
 /// - fbgemm, per channel: R(R(R(acc) + R(b/ats)) R(ats/sy)); per tensor: R(fma(b, R(1/ats), R(acc)) R(ats/sy)).
 /// - onednn: y = R(R(R(acc s(sx)) sw) + b), with s(s) = R(1/R(1/s)); convolution: R(y R(1/sy)); linear: s(sw) for sw, and
-///   R(y / s(sy)), or R(y R(1/sy)) with a fused Relu.
+///   R(y R(1/sy)) where zx = 0, R(y / s(sy)) elsewhere.
 /// - qnnpack: bi = rne(R(b R(1/ats))); R(R(acc + bi) R(ats R(1/sy))).
 fn real_result(r: &Requantizer, b: f32, ats: f32, engine: Engine) -> Result<Box<dyn Fn(i64) -> f32>, Inexact> {
     let (sw, sy) = (r.weight_scale, r.output.scale);
@@ -68,7 +68,7 @@ fn real_result(r: &Requantizer, b: f32, ats: f32, engine: Engine) -> Result<Box<
             let inverse = 1.0 / sy;
             Box::new(move |a| (a as f32 * sx * sw + b) * inverse)
         }
-        (Engine::Onednn, Kernel::Dense) if r.fused_relu => {
+        (Engine::Onednn, Kernel::Dense) if r.input_zero_point == 0 => {
             let (sw, inverse) = (twice(sw), 1.0 / sy);
             Box::new(move |a| (a as f32 * sx * sw + b) * inverse)
         }

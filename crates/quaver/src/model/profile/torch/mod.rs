@@ -81,7 +81,7 @@ impl Profile for Torch {
 
     fn rewrite(&self, model: &Model) -> Result<Model, LowerError> {
         let fused = qdq::fuse(model, Biases::Float)?;
-        refuse::what_is_not_exact(&fused, model.values.len(), self.engine)?;
+        refuse::what_is_not_exact(&fused, self.engine)?;
         Ok(fused)
     }
 

@@ -4,13 +4,13 @@ use super::{Engine, kernels};
 use crate::model::ir::{DType, Model, Node, Op, ValueId};
 use crate::model::lower::LowerError;
 use crate::model::profile::graph::{Graph, Pair};
+use crate::model::profile::{Bias, Kernel, Quantizer, Requantizer};
 
-/// Refuses, by name, nodes of a fused model whose arithmetic is not known exactly. The first values of the model, this many, are
-/// those of the file.
-pub(super) fn what_is_not_exact(model: &Model, in_file: usize, engine: Engine) -> Result<(), LowerError> {
+/// Refuses, by name, nodes of a fused model whose arithmetic is not known exactly.
+pub(super) fn what_is_not_exact(model: &Model, engine: Engine) -> Result<(), LowerError> {
     let graph = Graph { model: model.clone() };
     for (index, node) in model.nodes.iter().enumerate() {
-        let check = Check { graph: &graph, index, node, in_file, engine };
+        let check = Check { graph: &graph, index, node, engine };
         if let Some((problem, cure)) = check.problem() {
             let problem = format!("{problem} (profile torch-{})", engine.name());
             return Err(LowerError::new(model, node, problem, cure));
@@ -23,7 +23,6 @@ struct Check<'a> {
     graph: &'a Graph,
     index: usize,
     node: &'a Node,
-    in_file: usize,
     engine: Engine,
 }
 
@@ -34,13 +33,8 @@ impl Check<'_> {
         let fail = |problem: &str, cure| Some((problem.to_string(), cure));
         match &self.node.op {
             Op::QLinearConv { window, group } => {
-                if window.kernel.len() != 2 {
-                    return fail("only 2-D convolutions were measured", "use a kernel of height 1");
-                }
-                if self.engine == Engine::X86 && *group > 100 {
-                    return fail("engine x86 runs more than 100 groups with fbgemm", "use --profile torch-fbgemm");
-                }
-                self.activations().or_else(|| self.weights())
+                let kernel = self.convolution(&window.kernel, *group).or_else(|| self.activations());
+                kernel.or_else(|| self.weights()).or_else(|| self.one_channel(Kernel::Convolution, [6, 7, 8]))
             }
             Op::QGemm { .. } if self.graph.input(self.index, 7).is_none() => {
                 fail("PyTorch has no integer product with a float result", "quantize the result")
@@ -48,7 +42,10 @@ impl Check<'_> {
             Op::QGemm { alpha, trans_a, .. } if *alpha != 1.0 || *trans_a => {
                 fail("PyTorch's linear layers have neither alpha nor a transposed input", "fold alpha into the scale")
             }
-            Op::QGemm { .. } | Op::QLinearMatMul => self.activations().or_else(|| self.weights()),
+            Op::QGemm { .. } => {
+                self.activations().or_else(|| self.weights()).or_else(|| self.one_channel(Kernel::Dense, [7, 8, 6]))
+            }
+            Op::QLinearMatMul => self.activations().or_else(|| self.weights()),
             Op::QLinearAdd => self.activations().or_else(|| self.sum()),
             Op::QLinearAveragePool { window, .. } if window.ceil_mode || window.dilations.iter().any(|&d| d > 1) => {
                 fail("ceil_mode and dilations of pools were not measured", "use windows that fit")
@@ -56,14 +53,44 @@ impl Check<'_> {
             Op::QLinearAveragePool { .. } | Op::QLinearGlobalAveragePool { .. } | Op::QLinearConcat { .. } => {
                 self.activations()
             }
-            Op::QLinearClip { min, max } => {
-                let relu = *min == Some(0.0) && max.is_none();
-                self.activations().or_else(|| self.clip(relu))
-            }
+            Op::QLinearClip { .. } => self.activations(),
             Op::QuantizeLinear { .. } | Op::DequantizeLinear { .. } => self.activations(),
             op if op.is_quantized() => fail("PyTorch's kernel for it was not measured", "use another --profile"),
             _ => self.unfused(),
         }
+    }
+
+    /// Input and output channels of a group of a convolution.
+    fn channels_in_a_group(&self, group: usize) -> Option<(usize, usize)> {
+        let shape = self.graph.input(self.index, 3).map(|w| &self.graph.model.value(w).shape)?;
+        Some((shape[1], shape[0] / group))
+    }
+
+    fn convolution(&self, kernel: &[usize], group: usize) -> Option<Problem> {
+        let depthwise = self.channels_in_a_group(group).filter(|c| group > 1 && c.0 == 1);
+        let onednn = matches!(self.engine, Engine::Onednn | Engine::X86);
+        let (problem, cure) = if kernel.len() != 2 {
+            ("only 2-D convolutions were measured", "use a kernel of height 1")
+        } else if self.engine == Engine::X86 && group > 100 {
+            ("engine x86 runs more than 100 groups with fbgemm", "use --profile torch-onednn, and that engine")
+        } else if onednn && depthwise.is_some_and(|c| c.1 > 32) {
+            (
+                "oneDNN computes groups of one input and more than 32 output channels wrongly",
+                "use fewer output channels in a group, or another engine and its --profile",
+            )
+        } else if self.engine == Engine::Fbgemm
+            && depthwise.is_some()
+            && group.is_multiple_of(8)
+            && [[3, 3], [5, 5]].contains(&[kernel[0], kernel[1]])
+        {
+            (
+                "fbgemm's depthwise kernels (3x3 and 5x5, channels that 8 divides) add in saturating 16-bit arithmetic",
+                "use --profile torch-x86 or torch-onednn, and that engine",
+            )
+        } else {
+            return None;
+        };
+        Some((problem.into(), cure))
     }
 
     fn constant(&self, position: usize) -> bool {
@@ -87,6 +114,31 @@ impl Check<'_> {
         let fits = symmetric && self.graph.dtype(weights) == DType::I8;
         let problem = || "weights are not int8 with zero point 0, as PyTorch's engines take them".to_string();
         (!fits).then(|| (problem(), "quantize weights symmetrically to int8"))
+    }
+
+    /// A layer of one output channel with a bias: nothing in a file says whether its one weight scale is per tensor or per channel,
+    /// which fbgemm rounds differently. `scale`, `zero_point` and `bias` are input positions.
+    fn one_channel(&self, kernel: Kernel, [scale, zero_point, bias]: [usize; 3]) -> Option<Problem> {
+        let tensor = |p: usize| self.graph.constant(self.graph.input(self.index, p)?);
+        let one = |p: usize| tensor(p)?.as_f32().filter(|v| v.len() == 1).map(|v| v[0]);
+        let output =
+            Quantizer { scale: one(scale)?, zero_point: *tensor(zero_point)?.to_i64()?.first()?, range: (0, 255) };
+        let of = |per_channel: bool| {
+            let r = Requantizer {
+                kernel,
+                per_channel,
+                input_scale: one(1)?,
+                input_zero_point: *tensor(2)?.to_i64()?.first()?,
+                weight_scale: one(4)?,
+                bias: Bias::Float(one(bias)?),
+                accumulator: (0, 0),
+                output,
+            };
+            kernels::requantize(&r, self.engine.of(kernel)).ok()
+        };
+        let problem =
+            "one output channel with a bias: PyTorch rounds per-tensor and per-channel weights differently here";
+        (of(false)? != of(true)?).then(|| (problem.into(), "add a channel, or leave the bias out"))
     }
 
     /// The elements behind the last whole vector of a tensor are added by another formula.
@@ -116,21 +168,6 @@ impl Check<'_> {
         };
         let alike = kernels::adds_everywhere_alike(&a.operand(), &b.operand(), &out);
         (!alike).then(|| (problem(), "use a number of elements that 64 divides"))
-    }
-
-    /// A Relu before the quantizer is fused into the layer; a Relu with a quantizer of its own, and other clipping, follows it. oneDNN's
-    /// linear layers round these two differently.
-    fn clip(&self, relu: bool) -> Option<Problem> {
-        if self.graph.input(self.index, 2).is_none() {
-            return Some(("its zero point is left out".into(), "store the zero point"));
-        }
-        let input = self.graph.input(self.index, 0)?;
-        let producer = self.graph.producer(input)?;
-        let dense = matches!(self.graph.node(producer).op, Op::QGemm { .. } | Op::QLinearMatMul);
-        let follows = !relu || input.0 < self.in_file;
-        let problem = || "oneDNN's linear layer with clipping behind it is not supported".to_string();
-        (follows && dense && self.engine == Engine::Onednn)
-            .then(|| (problem(), "use a Relu before the layer's quantizer"))
     }
 
     /// An operation that the file leaves between quantizers, and whose integer kernel is not known.
