@@ -75,7 +75,7 @@ def check(args, path, tally, notes):
         if isinstance(got, tuple):
             kind = "refused" if got[1] else "failed"
             tally[kind] += 1
-            notes.append(f"{path.stem}, {profile} {kind}: {got[0][:300]}")
+            notes.append(f"{path.stem}, {'float32' if bounds else profile} {kind}: {got[0][:300]}")
             print(f"{line} {want.size:9d} {'-':>8s}  {kind}", flush=True)
             continue
         bad = failing(got, want, bounds)
@@ -108,7 +108,7 @@ def main():
             notes.append(f"{path.stem}: {e}")
     print(f"\n{len(paths)} files: {tally['ok']} comparisons ok, {tally['failed']} failed, {tally['refused']} refused, {tally['skipped']} skipped; "
           f"{tally['elements']} elements compared")
-    for note in notes:
+    for note in dict.fromkeys(notes):
         print(f"  {note}")
     return int(bool(tally["failed"]) or not paths or (args.no_refusals and bool(tally["refused"])))
 

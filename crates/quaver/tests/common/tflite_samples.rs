@@ -30,6 +30,8 @@ impl Numbers {
 pub struct Net {
     writer: ModelWriter,
     int8: bool,
+    /// 0 for the scales and zero points as they are written here, other numbers for others.
+    seed: u64,
     numbers: Numbers,
     names: usize,
 }
@@ -42,8 +44,20 @@ fn weight_scales(channels: usize) -> Vec<f32> {
 }
 
 impl Net {
-    pub fn new(int8: bool) -> Net {
-        Net { writer: ModelWriter::new(), int8, numbers: Numbers(7), names: 0 }
+    pub fn new(int8: bool, seed: u64) -> Net {
+        Net { writer: ModelWriter::new(), int8, seed, numbers: Numbers(7 + seed), names: 0 }
+    }
+
+    /// The scale and zero point that stand for these under the seed; those of SOFTMAX are fixed.
+    fn parameters(&self, (scale, zero_point): (f32, i64)) -> (f32, i64) {
+        if self.seed == 0 || zero_point == -128 {
+            return (scale, zero_point);
+        }
+        let mut numbers =
+            Numbers(self.seed.wrapping_mul(0x9e37_79b9) ^ u64::from(scale.to_bits()) ^ (zero_point as u64) << 32);
+        numbers.next();
+        let scale = scale * numbers.next().exp2();
+        (scale, (numbers.next() * 128.0) as i64)
     }
 
     fn name(&mut self, what: &str) -> String {
@@ -52,8 +66,8 @@ impl Net {
     }
 
     /// A value of the net's type.
-    fn value(&mut self, shape: &[i32], (scale, zero_point): (f32, i64)) -> TensorSpec {
-        let name = self.name("value");
+    fn value(&mut self, shape: &[i32], parameters: (f32, i64)) -> TensorSpec {
+        let (name, (scale, zero_point)) = (self.name("value"), self.parameters(parameters));
         if self.int8 { TensorSpec::int8(&name, shape, scale, zero_point) } else { TensorSpec::float(&name, shape) }
     }
 
@@ -78,10 +92,15 @@ impl Net {
 
     /// One number for each channel, with one scale or one for each channel, as the weights have.
     fn bias(&mut self, channels: i32, scales: usize) -> i32 {
+        self.bias_after(INPUT, channels, scales)
+    }
+
+    /// The bias of products with a value of these parameters.
+    fn bias_after(&mut self, input: (f32, i64), channels: i32, scales: usize) -> i32 {
         let name = self.name("bias");
         let spec = if self.int8 {
             let mut spec = TensorSpec::int32_constant(&name, &[channels], &self.numbers.biases(channels));
-            spec.scales = weight_scales(scales).iter().map(|s| s * INPUT.0).collect();
+            spec.scales = weight_scales(scales).iter().map(|s| s * self.parameters(input).0).collect();
             spec.zero_points = vec![0; spec.scales.len()];
             spec
         } else {
@@ -110,6 +129,11 @@ impl Net {
         output
     }
 
+    /// An operator that makes another value of the same shape: with other parameters, or clipped.
+    fn changed(&self) -> Builtin {
+        if self.int8 { Builtin::Quantize } else { Builtin::Relu }
+    }
+
     fn finish(mut self, output: i32) -> Vec<u8> {
         self.writer.output(output);
         self.writer.finish()
@@ -119,8 +143,11 @@ impl Net {
 /// A name and the bytes of a file.
 pub type Sample = (String, Vec<u8>);
 
-fn single(name: &str, int8: bool, input: &[i32], build: impl Fn(&mut Net, i32) -> i32) -> Sample {
-    let mut net = Net::new(int8);
+/// Whether it is int8, and which scales.
+type Variant = (bool, u64);
+
+fn single(name: &str, (int8, seed): Variant, input: &[i32], build: impl Fn(&mut Net, i32) -> i32) -> Sample {
+    let mut net = Net::new(int8, seed);
     let x = net.input(input);
     let y = build(&mut net, x);
     (format!("{name}_{}", if int8 { "int8" } else { "float32" }), net.finish(y))
@@ -128,32 +155,37 @@ fn single(name: &str, int8: bool, input: &[i32], build: impl Fn(&mut Net, i32) -
 
 /// One file for each operator and way to use it.
 pub fn samples() -> Vec<Sample> {
-    [true, false].into_iter().flat_map(of_type).chain(conversions()).collect()
+    [true, false].into_iter().flat_map(|int8| of_type((int8, 0))).chain(conversions()).collect()
 }
 
-fn of_type(int8: bool) -> Vec<Sample> {
-    [products(int8), windows(int8), element_wise(int8), layouts(int8), vec![network(int8)]].concat()
+/// The int8 files with other weights, scales and zero points.
+pub fn varied(seed: u64) -> Vec<Sample> {
+    of_type((true, seed))
+}
+
+fn of_type(v: Variant) -> Vec<Sample> {
+    [products(v), windows(v), element_wise(v), layouts(v), vec![network(v)]].concat()
 }
 
 fn dense(activation: Activation, keep_num_dims: bool) -> OperatorOptions {
     OperatorOptions::FullyConnected { activation, weights_format: 0, keep_num_dims }
 }
 
-fn products(int8: bool) -> Vec<Sample> {
+fn products(v: Variant) -> Vec<Sample> {
     vec![
-        single("fully_connected", int8, &[1, 6], |n, x| {
+        single("fully_connected", v, &[1, 6], |n, x| {
             let (w, b) = (n.weights(&[5, 6], 0, 0), n.bias(5, 0));
             n.op(Builtin::FullyConnected, &[x, w, b], &[1, 5], OUTPUT, dense(Activation::Relu, false))
         }),
-        single("fully_connected_channels", int8, &[1, 2, 3], |n, x| {
+        single("fully_connected_channels", v, &[1, 2, 3], |n, x| {
             let w = n.weights(&[5, 6], 5, 0);
             n.op(Builtin::FullyConnected, &[x, w, -1], &[1, 5], OUTPUT, dense(Activation::None, false))
         }),
-        single("fully_connected_keep", int8, &[1, 2, 6], |n, x| {
+        single("fully_connected_keep", v, &[1, 2, 6], |n, x| {
             let (w, b) = (n.weights(&[4, 6], 0, 0), n.bias(4, 0));
             n.op(Builtin::FullyConnected, &[x, w, b], &[1, 2, 4], OUTPUT, dense(Activation::Relu6, true))
         }),
-        single("conv", int8, &[1, 5, 4, 3], |n, x| {
+        single("conv", v, &[1, 5, 4, 3], |n, x| {
             let (w, b) = (n.weights(&[4, 3, 3, 3], 4, 0), n.bias(4, 4));
             let options = OperatorOptions::Conv2D {
                 padding: Padding::Same,
@@ -163,7 +195,7 @@ fn products(int8: bool) -> Vec<Sample> {
             };
             n.op(Builtin::Conv2D, &[x, w, b], &[1, 3, 4, 4], OUTPUT, options)
         }),
-        single("conv_dilated", int8, &[1, 5, 6, 2], |n, x| {
+        single("conv_dilated", v, &[1, 5, 6, 2], |n, x| {
             let (w, b) = (n.weights(&[3, 2, 3, 2], 0, 0), n.bias(3, 0));
             let options = OperatorOptions::Conv2D {
                 padding: Padding::Valid,
@@ -173,7 +205,7 @@ fn products(int8: bool) -> Vec<Sample> {
             };
             n.op(Builtin::Conv2D, &[x, w, b], &[1, 3, 2, 3], OUTPUT, options)
         }),
-        single("depthwise", int8, &[1, 4, 5, 2], |n, x| {
+        single("depthwise", v, &[1, 4, 5, 2], |n, x| {
             let (w, b) = (n.weights(&[1, 3, 2, 4], 4, 3), n.bias(4, 4));
             let options = OperatorOptions::DepthwiseConv2D {
                 padding: Padding::Same,
@@ -187,94 +219,93 @@ fn products(int8: bool) -> Vec<Sample> {
     ]
 }
 
-fn windows(int8: bool) -> Vec<Sample> {
+fn windows(v: Variant) -> Vec<Sample> {
     let pool = |padding, activation| OperatorOptions::Pool2D { padding, strides: (2, 2), filter: (3, 2), activation };
     vec![
-        single("average_pool", int8, &[1, 5, 5, 3], move |n, x| {
+        single("average_pool", v, &[1, 5, 5, 3], move |n, x| {
             n.op(Builtin::AveragePool2D, &[x], &[1, 3, 3, 3], INPUT, pool(Padding::Same, Activation::Relu))
         }),
-        single("max_pool", int8, &[1, 5, 5, 3], move |n, x| {
+        single("max_pool", v, &[1, 5, 5, 3], move |n, x| {
             n.op(Builtin::MaxPool2D, &[x], &[1, 2, 2, 3], INPUT, pool(Padding::Valid, Activation::None))
         }),
     ]
 }
 
-fn element_wise(int8: bool) -> Vec<Sample> {
+fn element_wise(v: Variant) -> Vec<Sample> {
     let shape = [1, 3, 2, 4];
-    let relu = |name: &'static str, op, parameters| {
-        single(name, int8, &shape, move |n, x| n.op(op, &[x], &shape, parameters, OperatorOptions::None))
+    let relu = |name: &'static str, op| {
+        single(name, v, &shape, move |n, x| n.op(op, &[x], &shape, INPUT, OperatorOptions::None))
     };
     vec![
-        single("add", int8, &shape, |n, x| {
-            let r = n.op(Builtin::Relu, &[x], &shape, OUTPUT, OperatorOptions::None);
+        single("add", v, &shape, |n, x| {
+            let r = n.op(n.changed(), &[x], &shape, OUTPUT, OperatorOptions::None);
             let options = OperatorOptions::Add { activation: Activation::Relu6 };
             n.op(Builtin::Add, &[x, r], &shape, (0.14, 11), options)
         }),
-        single("sub", int8, &shape, |n, x| {
-            let r = n.op(Builtin::Relu, &[x], &shape, OUTPUT, OperatorOptions::None);
+        single("sub", v, &shape, |n, x| {
+            let r = n.op(n.changed(), &[x], &shape, OUTPUT, OperatorOptions::None);
             let options = OperatorOptions::Sub { activation: Activation::None };
             n.op(Builtin::Sub, &[x, r], &shape, (0.14, 11), options)
         }),
-        single("mul", int8, &shape, |n, x| {
+        single("mul", v, &shape, |n, x| {
             let c = n.weights(&[4], 0, 0);
             let options = OperatorOptions::Mul { activation: Activation::Relu };
             n.op(Builtin::Mul, &[x, c], &shape, (0.03, -5), options)
         }),
-        single("add_constant", int8, &shape, |n, x| {
+        single("add_constant", v, &shape, |n, x| {
             let c = n.weights(&[4], 0, 0);
             let options = OperatorOptions::Add { activation: Activation::None };
             n.op(Builtin::Add, &[x, c], &shape, OUTPUT, options)
         }),
-        relu("relu", Builtin::Relu, OUTPUT),
-        relu("relu_same", Builtin::Relu, INPUT),
-        relu("relu6", Builtin::Relu6, OUTPUT),
-        relu("relu_n1_to_1", Builtin::ReluN1To1, INPUT),
-        single("softmax", int8, &[1, 7], |n, x| {
+        relu("relu", Builtin::Relu),
+        relu("relu6", Builtin::Relu6),
+        relu("relu_n1_to_1", Builtin::ReluN1To1),
+        single("softmax", v, &[1, 7], |n, x| {
             let options = OperatorOptions::Softmax { beta: 1.0 };
             n.op(Builtin::Softmax, &[x], &[1, 7], (1.0 / 256.0, -128), options)
         }),
     ]
 }
 
-fn layouts(int8: bool) -> Vec<Sample> {
+fn layouts(v: Variant) -> Vec<Sample> {
     let shape = [1, 3, 2, 4];
     let mean = |keep_dims| OperatorOptions::Reducer { keep_dims };
     vec![
-        single("reshape", int8, &shape, |n, x| {
+        single("reshape", v, &shape, |n, x| {
             let to = n.ints(&[2], &[-1, 24]);
             n.op(Builtin::Reshape, &[x, to], &[1, 24], INPUT, OperatorOptions::Reshape { new_shape: vec![-1, 24] })
         }),
-        single("reshape_options", int8, &shape, |n, x| {
+        single("reshape_options", v, &shape, |n, x| {
             n.op(Builtin::Reshape, &[x], &[1, 6, 4], INPUT, OperatorOptions::Reshape { new_shape: vec![1, 6, 4] })
         }),
-        single("squeeze", int8, &[1, 1, 1, 5], |n, x| {
+        single("squeeze", v, &[1, 1, 1, 5], |n, x| {
             n.op(Builtin::Squeeze, &[x], &[1, 5], INPUT, OperatorOptions::Squeeze { dims: vec![1, 2] })
         }),
-        single("expand_dims", int8, &[1, 5], |n, x| {
+        single("expand_dims", v, &[1, 5], |n, x| {
             let axis = n.ints(&[], &[-1]);
             n.op(Builtin::ExpandDims, &[x, axis], &[1, 5, 1], INPUT, OperatorOptions::None)
         }),
-        single("transpose", int8, &shape, |n, x| {
+        single("transpose", v, &shape, |n, x| {
             let perm = n.ints(&[4], &[0, 2, 3, 1]);
             n.op(Builtin::Transpose, &[x, perm], &[1, 2, 4, 3], INPUT, OperatorOptions::None)
         }),
-        single("pad", int8, &shape, |n, x| {
+        single("pad", v, &shape, |n, x| {
             let pads = n.ints(&[4, 2], &[0, 0, 1, 2, 0, 1, 0, 0]);
             n.op(Builtin::Pad, &[x, pads], &[1, 6, 3, 4], INPUT, OperatorOptions::None)
         }),
-        single("mean", int8, &shape, |n, x| {
+        single("mean", v, &shape, |n, x| {
             let axes = n.ints(&[2], &[1, 2]);
             n.op(Builtin::Mean, &[x, axes], &[1, 4], OUTPUT, mean(false))
         }),
-        single("mean_keep", int8, &shape, |n, x| {
+        single("mean_keep", v, &shape, |n, x| {
             let axes = n.ints(&[2], &[2, 1]);
             n.op(Builtin::Mean, &[x, axes], &[1, 1, 1, 4], INPUT, mean(true))
         }),
-        single("mean_one_axis", int8, &[1, 6, 4], |n, x| {
+        single("mean_one_axis", v, &[1, 6, 4], |n, x| {
             let axes = n.ints(&[1], &[-1]);
             n.op(Builtin::Mean, &[x, axes], &[1, 6], OUTPUT, mean(false))
         }),
-        single("concatenation", int8, &shape, |n, x| {
+        single("concatenation", v, &shape, |n, x| {
             let r = n.op(Builtin::Relu, &[x], &shape, INPUT, OperatorOptions::None);
             let options = OperatorOptions::Concatenation { axis: -1, activation: Activation::None };
             n.op(Builtin::Concatenation, &[x, r], &[1, 3, 2, 8], INPUT, options)
@@ -300,8 +331,8 @@ fn conversions() -> Vec<Sample> {
 }
 
 /// Convolution, depthwise convolution with a residual sum of two branches, padding, pooling, a matrix product.
-fn network(int8: bool) -> Sample {
-    single("network", int8, &[1, 6, 6, 2], |n, x| {
+fn network(v: Variant) -> Sample {
+    single("network", v, &[1, 6, 6, 2], |n, x| {
         let conv =
             |padding, activation| OperatorOptions::Conv2D { padding, strides: (1, 1), dilations: (1, 1), activation };
         let (w, b) = (n.weights(&[4, 3, 3, 2], 4, 0), n.bias(4, 4));
@@ -328,7 +359,7 @@ fn network(int8: bool) -> Sample {
         let m = n.op(Builtin::AveragePool2D, &[p], &[1, 1, 1, 4], (0.2, -9), options);
         let to = n.ints(&[2], &[-1, 4]);
         let r = n.op(Builtin::Reshape, &[m, to], &[1, 4], (0.2, -9), OperatorOptions::None);
-        let (w, b) = (n.weights(&[3, 4], 0, 0), n.bias(3, 0));
+        let (w, b) = (n.weights(&[3, 4], 0, 0), n.bias_after((0.2, -9), 3, 0));
         n.op(Builtin::FullyConnected, &[r, w, b], &[1, 3], (0.05, 0), dense(Activation::None, false))
     })
 }

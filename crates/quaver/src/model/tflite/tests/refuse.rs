@@ -158,6 +158,8 @@ fn tensors_and_quantization_are_refused_by_name() {
         (b(TensorSpec::int32_constant("b", &[2], &[1, 2])), "`b` is a bias of shape [2], [3] is needed"),
         (b(TensorSpec::float_constant("b", &[3], &[0.0; 3])), "`b` is a bias of type float32, int32 is needed"),
         (b(TensorSpec { data: vec![], ..dense().bias }), "`b` is computed"),
+        (b(TensorSpec { scales: vec![0.5], zero_points: vec![0], ..dense().bias }), "`b` is a bias of scale 0.5"),
+        (b(TensorSpec { scales: vec![0.5], zero_points: vec![1], ..dense().bias }), "`b` is a bias with a zero point"),
         (Parts { output: TensorSpec::int8("y", &[1, 4], 0.2, 0), ..dense() }, "is declared as int8 [1, 4]"),
     ];
     for (parts, wanted) in cases {
@@ -231,6 +233,7 @@ fn operators_on_other_shapes_and_scales_are_refused() {
     let pads = |list: &[i32]| TensorSpec::int32_constant("pads", &[2, 2], list);
     let cases = [
         (single(Builtin::Mul, mul, &[x("a"), x("b")], y(&[1, 4], 0.1)), "the product of two computed values"),
+        (single(Builtin::Relu6, none.clone(), &[x("a")], y(&[1, 4], 0.2)), "runtimes do not agree on what that means"),
         (single(Builtin::Reshape, none.clone(), &[x("a"), ints(&[2, 2])], y(&[2, 2], 0.3)), "`a` has scale 0.1"),
         (single(Builtin::Reshape, none.clone(), &[x("a"), ints(&[2, 3])], y(&[2, 3], 0.1)), "cannot become [2, 3]"),
         (single(Builtin::Reshape, none.clone(), &[x("a"), x("b")], y(&[1, 4], 0.1)), "needs a short list of int32"),
