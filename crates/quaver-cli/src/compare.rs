@@ -274,7 +274,7 @@ impl Comparison {
 
     fn write_departures(&self, tally: &Tally, tolerance: &Ratio, session: &mut Session<'_>) -> Result<()> {
         let [differs, departs] = self.departures(tally, tolerance.approx());
-        let name = |k: usize| self.name_a(&self.layers[k]);
+        let name = |k: usize| format::short(self.name_a(&self.layers[k]));
         match differs {
             None => session.say("no layer differs"),
             Some(k) => session.say(format!("first layer that differs at all: {}", name(k))),

@@ -27,6 +27,16 @@ pub fn number(x: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
 }
 
+/// A text of at most 48 characters: of longer ones the beginning and the end.
+pub fn short(text: &str) -> String {
+    let length = text.chars().count();
+    if length <= 48 {
+        return text.into();
+    }
+    let (head, tail): (String, String) = (text.chars().take(34).collect(), text.chars().skip(length - 13).collect());
+    format!("{head}…{tail}")
+}
+
 /// A share as a percentage; `0` and `100` only where they are exact.
 pub fn percent(part: u64, whole: u64) -> String {
     match (part, whole) {
@@ -88,7 +98,7 @@ impl Table {
 
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+        self.rows.push(cells.iter().map(|c| short(c)).collect());
     }
 
     /// Writes it, indented by two blanks.

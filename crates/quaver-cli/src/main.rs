@@ -4,6 +4,7 @@ mod anomaly;
 mod ball;
 mod compare;
 mod demo;
+mod doctor;
 mod format;
 mod inputs;
 mod inspect;
@@ -41,6 +42,7 @@ enum Command {
     Compare(compare::Args),
     Robustness(robustness::Args),
     Anomaly(anomaly::Args),
+    Doctor(doctor::Args),
     Demo(demo::Args),
 }
 
@@ -54,6 +56,7 @@ impl Cli {
             Command::Compare(args) => compare::run(&args, session),
             Command::Robustness(args) => robustness::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
+            Command::Doctor(args) => doctor::run(&args, session),
             Command::Demo(args) => demo::run(&args, session),
         }
     }

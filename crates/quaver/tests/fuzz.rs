@@ -3,6 +3,8 @@
 //! The default run takes a share of the mutants; `cargo test --release -p quaver --test fuzz -- --ignored` takes 100,000.
 
 mod common;
+#[path = "common/tflite_samples.rs"]
+mod tflite_samples;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,9 +48,13 @@ fn mutate(bytes: &[u8], rng: &mut StdRng) -> Vec<u8> {
 /// How far a mutant got: 0 refused by the reader, 1 refused by every profile, 2 executed, 3 given a verdict.
 fn follow(bytes: &[u8]) -> usize {
     let options = ReadOptions { max_elements: 1 << 16, ..ReadOptions::default() };
-    let Ok(model) = read_bytes(bytes, Path::new("mutant.onnx"), &options) else { return 0 };
+    let Ok(model) = read_bytes(bytes, Path::new("mutant"), &options) else { return 0 };
     let mut reached = 1;
-    for name in ["real", "float32", "ort-fused", "fixed-point(8,4)"] {
+    let profiles: &[&str] = match model.source.format {
+        "tflite" => &["float32", "tflite-reference", "tflite-xnnpack", "tflite-micro", "any-engine"],
+        _ => &["real", "float32", "ort-fused", "fixed-point(8,4)"],
+    };
+    for name in profiles {
         let profile = profile::parse(name).expect("a profile");
         let Ok(lowered) = lower(&model, &*profile) else { continue };
         let inputs: Vec<Vec<f64>> =
@@ -66,8 +72,17 @@ fn follow(bytes: &[u8]) -> usize {
     reached
 }
 
+/// Small TensorFlow Lite files that use most of the reader.
+fn tflite_files() -> impl Iterator<Item = Vec<u8>> {
+    const STEMS: [&str; 8] =
+        ["network", "conv_dilated", "fully_connected_keep", "concatenation", "average_pool", "mean", "sub", "mul"];
+    let wanted = |name: &str| STEMS.iter().any(|s| name.strip_prefix(s).is_some_and(|rest| rest.starts_with("_int8")));
+    tflite_samples::samples().into_iter().filter(move |(name, _)| wanted(name)).map(|(_, bytes)| bytes)
+}
+
 fn fuzz(mutants: usize) {
-    let mut files = vec![];
+    let mut files: Vec<Vec<u8>> = tflite_files().collect();
+    assert_eq!(files.len(), 8);
     for entry in std::fs::read_dir(common::models()).expect("the models") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|e| e == "onnx") {

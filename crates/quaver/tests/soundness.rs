@@ -285,6 +285,7 @@ fn lowered(net: Net) -> Lowered {
         notes: vec![],
         executed: vec![],
         members: vec![],
+        is_conjunction: false,
     }
 }
 
@@ -367,7 +368,7 @@ fn member(net: &Net, rng: &mut StdRng) -> Net {
 }
 
 /// A claim about several runtimes at once holds for each of them, or is refuted by one that is named.
-fn check_envelope(seed: u64) -> &'static str {
+fn check_envelope(seed: u64, is_conjunction: bool) -> &'static str {
     let net = random_net(seed, (true, true), 4, 3);
     let mut rng = StdRng::seed_from_u64(seed ^ 0x1234_5678);
     let region = random_region(4, true, &mut rng);
@@ -382,7 +383,7 @@ fn check_envelope(seed: u64) -> &'static str {
     let label = (0..3).max_by(|&a, &b| first[a].total_cmp(&first[b]).then(b.cmp(&a))).unwrap();
     let wins = |s: &[f64]| (0..3).all(|k| k == label || s[label] > s[k]);
     let claim = Robustness { region, center: None, label, ties: Ties::Strict };
-    let envelope = Lowered { members, ..lowered(net) };
+    let envelope = Lowered { members, is_conjunction, ..lowered(net) };
     match robustness(&envelope, &claim, &Options::default()).expect("a classifier") {
         Verdict::Holds(_) => {
             assert!(scores.iter().all(|s| s.chunks(3).all(wins)), "seed {seed}: `holds` is wrong for a member");
@@ -402,7 +403,9 @@ fn check_envelope(seed: u64) -> &'static str {
 fn verdicts_about_several_runtimes_agree_with_enumeration() {
     let mut counts = std::collections::BTreeMap::new();
     for seed in 0..1500 {
-        *counts.entry(check_envelope(seed)).or_insert(0) += 1;
+        for is_conjunction in [false, true] {
+            *counts.entry(check_envelope(seed, is_conjunction)).or_insert(0) += 1;
+        }
     }
     println!("{counts:?}");
     assert!(counts["holds"] > 150 && counts["violated"] > 150, "{counts:?}");

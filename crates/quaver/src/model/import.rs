@@ -25,7 +25,7 @@ impl Default for ReadOptions {
 pub struct NodeError {
     /// The file.
     pub file: PathBuf,
-    /// The node's name, or `op_type#index` where the file gives none.
+    /// The node's name, or `op_type#index` where the file gives none; in a TensorFlow Lite file, the tensor that the operator makes.
     pub node: String,
     /// The node's position in the file, from 0.
     pub index: usize,

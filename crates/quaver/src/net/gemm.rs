@@ -1,4 +1,5 @@
-//! Single-threaded matrix products over slices, and loops in the widest vectors of the machine; the only `unsafe` of the library.
+//! Single-threaded matrix products over slices, and loops in the widest vectors of the machine; the only `unsafe` of the library but for
+//! reading verified tables of files (`model/tflite/schema.rs`).
 
 /// Element types that have a fast product.
 pub trait Scalar: Copy + Default + Send + Sync + std::ops::AddAssign + std::ops::Mul<Output = Self> + 'static {

@@ -24,6 +24,8 @@ const STEPS: usize = 12;
 pub struct Autoencoder {
     bounded: Differing,
     members: Vec<Differing>,
+    /// Whether bounds for each member are bounds.
+    is_conjunction: bool,
 }
 
 /// A net that ends in the differences output - input.
@@ -91,7 +93,8 @@ impl Autoencoder {
     /// If it has not one input and one output of equal length, both with a meaning in reals.
     pub fn new(lowered: &Lowered) -> Result<Self, NotAClassifier> {
         let bounded = Differing::new(lowered)?;
-        Ok(Autoencoder { bounded, members: lowered.members.iter().map(Differing::new).collect::<Result<_, _>>()? })
+        let members = lowered.members.iter().map(Differing::new).collect::<Result<_, _>>()?;
+        Ok(Autoencoder { bounded, members, is_conjunction: lowered.is_conjunction })
     }
 
     /// Bounds on the score over a region; `center` is tried first in the search for a high score.
@@ -104,8 +107,11 @@ impl Autoencoder {
     /// Bounds on each difference are proved by [`lower_bounds`]; squares, sums and the division are rounded outward.
     pub fn bound(&self, region: &Region, center: &[f64], options: &Options) -> ScoreBounds {
         let deadline = Instant::now() + options.timeout;
-        let (lo, hi) = self.bounded.score_bounds(region);
-        let executed = if self.members.is_empty() { std::slice::from_ref(&self.bounded) } else { &self.members };
+        let own = std::slice::from_ref(&self.bounded);
+        let proved = if self.is_conjunction && !self.members.is_empty() { &self.members } else { own };
+        let each = proved.iter().map(|d| d.score_bounds(region));
+        let (lo, hi) = each.fold((f64::INFINITY, 0.0f64), |a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let executed = if self.members.is_empty() { own } else { &self.members };
         let found = executed.iter().map(|d| d.search(region, center, options.seed, deadline));
         let best = found.reduce(|a, b| if b.score.0 > a.score.0 { b } else { a });
         // Local invariant: at least one net is executed.

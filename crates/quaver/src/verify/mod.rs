@@ -83,6 +83,9 @@ pub enum Verdict {
 /// Where the lower lines are chosen, one after the other until all rivals are beaten: each choice is valid, the best bound counts.
 const PLACES: [f64; 5] = [0.5, 0.3, 0.7, 0.0, 1.0];
 
+/// Multiplications of one execution from which on linear bounds cost more than an attack.
+const COSTLY: usize = 1_000_000;
+
 /// How hard to try.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -110,6 +113,8 @@ pub struct Verifier<'a> {
     bounded: Scored<'a>,
     /// Where a witness may be executed and searched for: the members of an envelope; none for the net itself.
     members: Vec<Scored<'a>>,
+    /// Whether a proof for each member is a proof.
+    is_conjunction: bool,
 }
 
 /// A net and the value that decides its class.
@@ -142,6 +147,21 @@ impl<'a> Scored<'a> {
     fn net(&self) -> &'a Net {
         self.prepared.net
     }
+
+    /// Bounds on differences of integer scores are rounded up.
+    fn on_grid(&self, bound: f64) -> f64 {
+        if self.net().node(self.score).grid == Grid::Integer { bound.ceil() } else { bound }
+    }
+
+    fn linear_margins(&self, analysis: &Analysis, label: usize, rivals: &[Rival]) -> Vec<f64> {
+        let n = self.net().node(self.score).len();
+        let mut rows = vec![0.0; rivals.len() * n];
+        for (row, rival) in rows.chunks_mut(n).zip(rivals) {
+            row[label] = 1.0;
+            row[rival.class] = -1.0;
+        }
+        lower_bounds(&self.prepared, analysis, self.score, rows, rivals.len())
+    }
 }
 
 /// What must be shown about one rival class.
@@ -171,7 +191,7 @@ impl<'a> Verifier<'a> {
     pub fn new(lowered: &'a Lowered) -> Result<Self, NotAClassifier> {
         let bounded = Scored::new(lowered)?;
         let members = lowered.members.iter().map(Scored::new).collect::<Result<_, _>>()?;
-        Ok(Verifier { bounded, members })
+        Ok(Verifier { bounded, members, is_conjunction: lowered.is_conjunction })
     }
 
     /// The nets that run: those of an envelope's members, else the net itself.
@@ -197,22 +217,32 @@ impl<'a> Verifier<'a> {
             .filter(|&class| class != claim.label)
             .map(|class| Rival { class, strict: claim.ties == Ties::Strict || class < claim.label })
             .collect();
-        let (bounds, method) = self.margins(claim, &rivals);
-        let bound = bounds.iter().copied().fold(f64::INFINITY, f64::min);
-        if rivals.iter().zip(&bounds).all(|(r, b)| r.proved(*b)) {
-            return Ok(Verdict::Holds(Proof { margin: bound, method }));
+        let confirm = |input: &[f64]| self.confirm(claim, &rivals, input);
+        let mut margins = Margins::by_intervals(self.proved(), claim, &rivals);
+        if margins.all_proved(&rivals) {
+            return Ok(Verdict::Holds(margins.proof()));
         }
-        if let Some(witness) = claim.center.as_ref().and_then(|c| self.confirm(claim, &rivals, c)) {
+        if let Some(witness) = claim.center.as_ref().and_then(|c| confirm(c)) {
             return Ok(Verdict::Violated(witness));
         }
-        let open: Vec<Rival> = rivals.iter().zip(&bounds).filter(|(r, b)| !r.proved(**b)).map(|(r, _)| *r).collect();
-        let confirm = |input: &[f64]| self.confirm(claim, &rivals, input);
-        let classes: Vec<usize> = open.iter().map(|r| r.class).collect();
-        let search = |s: &Scored<'a>| {
-            let attack = attack::Attack { prepared: &s.prepared, root: s.root, score: s.score, deadline };
-            attack.run(claim, &classes, options.seed, &confirm)
+        let attack = |margins: &Margins, deadline: Instant| {
+            let open: Vec<usize> = margins.open(&rivals).map(|r| r.class).collect();
+            self.executed().iter().find_map(|s| {
+                let attack = attack::Attack { prepared: &s.prepared, root: s.root, score: s.score, deadline };
+                attack.run(claim, &open, options.seed, &confirm)
+            })
         };
-        Ok(match self.executed().iter().find_map(search) {
+        // Where linear bounds cost more than an attack, the attack goes first.
+        let costly = self.bounded.net().multiplications() > COSTLY;
+        if costly && let Some(witness) = attack(&margins, Instant::now() + options.timeout / 2) {
+            return Ok(Verdict::Violated(witness));
+        }
+        margins.tighten(self.proved(), claim, &rivals);
+        if margins.all_proved(&rivals) {
+            return Ok(Verdict::Holds(margins.proof()));
+        }
+        let bound = margins.least();
+        Ok(match (!costly).then(|| attack(&margins, deadline)).flatten() {
             Some(witness) => Verdict::Violated(witness),
             None if Instant::now() >= deadline => Verdict::Undecided { bound, why: "time limit" },
             None if bound == f64::NEG_INFINITY => Verdict::Undecided { bound, why: "a bound overflowed" },
@@ -220,42 +250,13 @@ impl<'a> Verifier<'a> {
         })
     }
 
-    /// Proved lower bounds on score[label] - score[rival]: intervals first, then linear bounds where they do not settle it.
-    fn margins(&self, claim: &Robustness, rivals: &[Rival]) -> (Vec<f64>, &'static str) {
-        let Scored { prepared, score, .. } = &self.bounded;
-        let on_grid = |b: f64| if prepared.net.node(*score).grid == Grid::Integer { b.ceil() } else { b };
-        let simple = &interval_until(prepared.net, &claim.region, *score)[score.0];
-        let by_interval = |r: &Rival| {
-            let bound = crate::num::round::sub_down(simple.lo[claim.label], simple.hi[r.class]);
-            if bound.is_nan() { f64::NEG_INFINITY } else { on_grid(bound) }
-        };
-        let first: Vec<f64> = rivals.iter().map(by_interval).collect();
-        if rivals.iter().zip(&first).all(|(r, b)| r.proved(*b)) {
-            return (first, "intervals");
+    /// The nets that bounds must be proved for: each of a conjunction's members, else the net that allows everything.
+    fn proved(&self) -> &[Scored<'a>] {
+        if self.is_conjunction && !self.members.is_empty() {
+            &self.members
+        } else {
+            std::slice::from_ref(&self.bounded)
         }
-        let Some(mut analysis) = analyse(prepared, &claim.region) else { return (first, "intervals") };
-        let mut best = first;
-        for place in PLACES {
-            if place != PLACES[0] {
-                analysis.choose_lines(prepared, place);
-            }
-            let next = self.linear_margins(&analysis, claim.label, rivals);
-            best.iter_mut().zip(next).for_each(|(b, n)| *b = b.max(on_grid(n)));
-            if rivals.iter().zip(&best).all(|(r, b)| r.proved(*b)) {
-                break;
-            }
-        }
-        (best, "linear bounds")
-    }
-
-    fn linear_margins(&self, analysis: &Analysis, label: usize, rivals: &[Rival]) -> Vec<f64> {
-        let n = self.classes();
-        let mut rows = vec![0.0; rivals.len() * n];
-        for (row, rival) in rows.chunks_mut(n).zip(rivals) {
-            row[label] = 1.0;
-            row[rival.class] = -1.0;
-        }
-        lower_bounds(&self.bounded.prepared, analysis, self.bounded.score, rows, rivals.len())
     }
 
     /// Executes a candidate; a witness only if it lies in the region and under one profile every execution that its net allows refutes
@@ -271,6 +272,65 @@ impl<'a> Verifier<'a> {
             let (input, outputs, profile) = (input.to_vec(), output.center.clone(), s.profile.to_string());
             Some(Witness { input, outputs, class, profile })
         })
+    }
+}
+
+/// Proved lower bounds on score[label] - score[rival], one for each rival: the smallest over several nets.
+struct Margins {
+    bounds: Vec<f64>,
+    method: &'static str,
+}
+
+impl Margins {
+    fn by_intervals(nets: &[Scored<'_>], claim: &Robustness, rivals: &[Rival]) -> Self {
+        let mut bounds = vec![f64::INFINITY; rivals.len()];
+        for s in nets {
+            let simple = &interval_until(s.net(), &claim.region, s.score)[s.score.0];
+            for (b, r) in bounds.iter_mut().zip(rivals) {
+                let bound = crate::num::round::sub_down(simple.lo[claim.label], simple.hi[r.class]);
+                *b = b.min(if bound.is_nan() { f64::NEG_INFINITY } else { s.on_grid(bound) });
+            }
+        }
+        Margins { bounds, method: "intervals" }
+    }
+
+    /// Linear bounds, with the lower lines chosen in several ways: each choice is valid, the best bound counts.
+    fn tighten(&mut self, nets: &[Scored<'_>], claim: &Robustness, rivals: &[Rival]) {
+        let mut all = vec![f64::INFINITY; rivals.len()];
+        for s in nets {
+            let Some(mut analysis) = analyse(&s.prepared, &claim.region) else { return };
+            let mut best = vec![f64::NEG_INFINITY; rivals.len()];
+            for place in PLACES {
+                if place != PLACES[0] {
+                    analysis.choose_lines(&s.prepared, place);
+                }
+                let next = s.linear_margins(&analysis, claim.label, rivals);
+                best.iter_mut().zip(next).for_each(|(b, n)| *b = b.max(s.on_grid(n)));
+                if rivals.iter().zip(&best).all(|(r, b)| r.proved(*b)) {
+                    break;
+                }
+            }
+            all.iter_mut().zip(best).for_each(|(a, b)| *a = a.min(b));
+        }
+        self.bounds.iter_mut().zip(all).for_each(|(b, n)| *b = b.max(n));
+        self.method = "linear bounds";
+    }
+
+    fn least(&self) -> f64 {
+        self.bounds.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    fn open<'r>(&self, rivals: &'r [Rival]) -> impl Iterator<Item = &'r Rival> {
+        rivals.iter().zip(&self.bounds).filter(|(r, b)| !r.proved(**b)).map(|(r, _)| r)
+    }
+
+    fn all_proved(&self, rivals: &[Rival]) -> bool {
+        self.open(rivals).next().is_none()
+    }
+
+    /// Only for margins that beat every rival.
+    fn proof(&self) -> Proof {
+        Proof { margin: self.least(), method: self.method }
     }
 }
 

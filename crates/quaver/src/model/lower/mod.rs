@@ -108,6 +108,8 @@ pub struct Lowered {
     pub notes: Vec<String>,
     /// Where the profile is an envelope of others: the model under each of them. The net allows every execution of theirs.
     pub members: Vec<Lowered>,
+    /// Whether the members' executions are all that is meant.
+    pub is_conjunction: bool,
     /// Nodes of the rewritten graph, for reports: (operation, how many).
     pub executed: Vec<(String, usize)>,
 }
@@ -190,6 +192,7 @@ fn lower_resolved(model: &Model, profile: &dyn Profile) -> Result<Lowered, Lower
         notes: lowering.notes,
         members: profile.members().iter().map(|m| lower(model, &**m)).collect::<Result<_, _>>()?,
         executed,
+        is_conjunction: profile.is_conjunction(),
         net: lowering.net,
     })
 }

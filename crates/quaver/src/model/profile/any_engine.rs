@@ -154,8 +154,8 @@ impl Profile for AnyEngine {
     }
 
     /// Margin: v = acc m (+ b / sy for a float bias) in exact arithmetic with m = sx sw / sy; the result is v + d rounded to a nearest
-    /// integer (ties to either side) with |d| <= 12 u (|acc m| + |b / sy| + |zy|), u = 2^-24, and m / 2 more where the runtime may
-    /// round a float bias to an integer first.
+    /// integer (ties to either side) with |d| <= 12 u (|acc m| + |b / sy| + |zy|), u = 2^-24. A float
+    /// bias may be rounded to a nearest multiple of sx sw first.
     ///
     /// # Rounding
     /// f64 operations are off by less than 2^-50 of the terms, which 12.01 instead of 12 covers.
@@ -163,15 +163,23 @@ impl Profile for AnyEngine {
         let found = self.members.iter().map(|m| self.of_member(&**m, r)).collect();
         let (out, sy) = (r.output, f64::from(r.output.scale));
         let m = f64::from(r.input_scale) * f64::from(r.weight_scale) / sy;
-        let (offset, bias, more) = match r.bias {
-            Bias::Integer(b) => (0.0, b as f64 * m, 0.0),
-            Bias::Float(b) => (f64::from(b) / sy, f64::from(b) / sy, 0.5 * m),
+        let (bias, offsets) = match r.bias {
+            Bias::Integer(b) => (b as f64 * m, [0.0, 0.0]),
+            Bias::Float(b) => {
+                let exact = f64::from(b) / sy;
+                let units = exact / m;
+                // Two ways to round to an integer where the quotient is within some float32 roundings of a tie.
+                let near = [1.0 - 8.0 * U32, 1.0 + 8.0 * U32].map(|s| (units * s).round_ties_even() * m);
+                let ends = [exact, near[0], near[1]];
+                (exact, [ends.iter().copied().fold(exact, f64::min), ends.iter().copied().fold(exact, f64::max)])
+            }
         };
-        let rest = bias.abs() + out.zero_point.unsigned_abs() as f64;
+        let rest = bias.abs() + m + out.zero_point.unsigned_abs() as f64;
         let side = |sign: f64| {
+            let offset = offsets[usize::from(sign > 0.0)];
             let f = |a: i64| {
                 let v = a as f64 * m;
-                let margin = (ROUNDINGS + 0.01) * U32 * (v.abs() + rest) + more * (1.0 + 1e-12);
+                let margin = (ROUNDINGS + 0.01) * U32 * (v.abs() + rest);
                 to_integer(v + offset + sign * margin, sign, &out)
             };
             accumulator_step(out.range, f, |k| (k as f64 - 0.5 - out.zero_point as f64 - offset) / m)
@@ -257,6 +265,10 @@ impl Profile for AnyEngine {
         let limits = self.members.iter().map(|m| m.limits());
         let accumulator = limits.clone().filter_map(|l| l.accumulator).chain([1 << 31]).min();
         Limits { accumulator, saturating_pairs: limits.clone().any(|l| l.saturating_pairs) }
+    }
+
+    fn is_conjunction(&self) -> bool {
+        !self.margin
     }
 
     fn members(&self) -> Vec<Box<dyn Profile>> {

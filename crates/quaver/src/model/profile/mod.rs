@@ -273,6 +273,11 @@ pub trait Profile: Send + Sync {
         Ok(None)
     }
 
+    /// Whether nothing but the members' own results is meant, so that a proof for each of them is a proof.
+    fn is_conjunction(&self) -> bool {
+        false
+    }
+
     /// The profiles that this one stands for, where it is an envelope of several: each computes one of the results it allows.
     fn members(&self) -> Vec<Box<dyn Profile>> {
         vec![]

@@ -12,8 +12,10 @@ mod ops_window;
 mod read;
 mod schema;
 mod tensors;
+mod write;
 
 pub(super) use read::decode;
+pub use write::{Activation, Builtin, ElementType, ModelWriter, OperatorOptions, Padding, TensorSpec};
 
 /// Whether bytes are a TensorFlow Lite model, by the identifier in their header.
 pub(super) fn is_model(bytes: &[u8]) -> bool {

@@ -100,19 +100,21 @@ fn binary(cx: &mut Context<'_, '_>, float: Op, quantized: Op, activation: i8) ->
     cx.finish(layout, [step].into_iter().chain(clip))
 }
 
-/// RELU and its relatives, by the number of the fused activation that does the same.
+/// RELU and its relatives, by the number of the fused activation that does the same. Where int8 parameters change, runtimes disagree:
+/// TensorFlow Lite Micro's RELU6 copies integers, and XNNPACK leaves RELU to kernels that round otherwise than its change of scale.
 fn relu(cx: &mut Context<'_, '_>, activation: i8) -> Done {
     cx.arity(1, 1)?;
     cx.no_options()?;
     let (kind, layout) = (cx.kind(&[0])?, cx.layout(&[0])?);
+    if kind == Kind::Int8 && cx.parameters(0)? != cx.output_parameters()? {
+        let what = "has another scale or zero point than the output, and runtimes do not agree on what that means";
+        let cure = "convert the model so that the activation is fused into the operator before it";
+        return Err(cx.refuse(0, Problem::whole(what, cure)));
+    }
     let x = cx.value(0, layout)?;
     let clip = cx.activation(activation, kind)?;
-    if kind == Kind::Float || cx.parameters(0)? == cx.output_parameters()? {
-        let clip = clip.map(|clip| Step { inputs: [&[Some(x)], &clip.inputs[..]].concat(), ..clip });
-        return cx.finish(layout, clip);
-    }
-    let inputs = [&cx.operand(0, layout)?[..], &cx.output_quantizer()?].concat();
-    cx.finish(layout, [Step::new(Op::QLinearRequantize, inputs)].into_iter().chain(clip))
+    let clip = clip.map(|clip| Step { inputs: [&[Some(x)], &clip.inputs[..]].concat(), ..clip });
+    cx.finish(layout, clip)
 }
 
 fn softmax(cx: &mut Context<'_, '_>) -> Done {
@@ -182,7 +184,7 @@ fn fully_connected(cx: &mut Context<'_, '_>) -> Done {
     };
     let total: usize = x.iter().product();
     let keep = options.keep_num_dims();
-    if k == 0 || total % k != 0 || total == 0 || (keep && x.last() != Some(&k)) {
+    if k == 0 || !total.is_multiple_of(k) || total == 0 || (keep && x.last() != Some(&k)) {
         let what = format!("has shape {x:?}, which does not fit weights {weights:?}");
         return Err(cx.refuse(0, Problem::whole(what, EXPORT)));
     }
@@ -295,7 +297,7 @@ pub(super) fn weight_quantizer(
     Ok([Some(scales), Some(cx.graph.zero_points(tensor, &vec![0; n]))])
 }
 
-/// The bias at input 2, if there is one: one int32 (or float32) for each channel. Runtimes do not read its scale.
+/// The bias at input 2, if there is one: one int32 (or float32) for each channel. Runtimes compute nothing with its scale.
 pub(super) fn bias(cx: &mut Context<'_, '_>, kind: Kind, channels: usize) -> Result<Option<ValueId>, Problem> {
     if !cx.has(2) {
         return Ok(None);
@@ -315,5 +317,23 @@ pub(super) fn bias(cx: &mut Context<'_, '_>, kind: Kind, channels: usize) -> Res
     if info.quantization.as_ref().is_some_and(|q| q.zero_points.iter().any(|&z| z != 0)) {
         return refuse("is a bias with a zero point".into(), EXPORT);
     }
+    if kind == Kind::Int8 {
+        check_bias_scale(cx)?;
+    }
     cx.value(2, Layout::File).map(Some)
+}
+
+/// Runtimes refuse one scale of a bias that is far from that of the products it is added to, as seen from the output.
+fn check_bias_scale(cx: &Context<'_, '_>) -> Done {
+    let one = |position: usize| -> Result<Option<f64>, Problem> {
+        let scales = cx.info(position)?.quantization.as_ref().map(|q| &q.scales[..]);
+        Ok(scales.filter(|s| s.len() == 1).map(|s| f64::from(s[0])))
+    };
+    let (Some(weights), Some(bias)) = (one(1)?, one(2)?) else { return Ok(()) };
+    let (input, output) = (f64::from(cx.parameters(0)?.scale), f64::from(cx.output_parameters()?.scale));
+    if (input * weights - bias).abs() / output <= 0.02 {
+        return Ok(());
+    }
+    let what = format!("is a bias of scale {bias}, but that of the products is {}", input * weights);
+    Err(cx.refuse(2, Problem::whole(what, EXPORT)))
 }

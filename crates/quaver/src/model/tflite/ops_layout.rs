@@ -41,7 +41,12 @@ pub(super) fn reshape(cx: &mut Context<'_, '_>) -> Done {
     };
     let total = elements(&cx.shape(0)?);
     let known: Option<Vec<usize>> = target.iter().filter(|&&d| d != -1).map(|&d| usize::try_from(d).ok()).collect();
-    let rest = known.as_deref().and_then(elements).zip(total).filter(|(k, t)| *k > 0 && t % k == 0).map(|(k, t)| t / k);
+    let rest = known
+        .as_deref()
+        .and_then(elements)
+        .zip(total)
+        .filter(|(k, t)| *k > 0 && t.is_multiple_of(*k))
+        .map(|(k, t)| t / k);
     let free = target.iter().filter(|&&d| d == -1).count();
     let Some(rest) = rest.filter(|&r| free == 1 || (free == 0 && r == 1)) else {
         return Err(Problem::whole(format!("shape {:?} cannot become {target:?}", cx.shape(0)?), EXPORT));

@@ -7,6 +7,7 @@ use crate::model::ir::{DType, Model};
 use crate::model::{ReadOptions, read};
 
 mod collection;
+mod refuse;
 
 /// How many nodes of each operation there are.
 fn counts(model: &Model) -> BTreeMap<&'static str, usize> {

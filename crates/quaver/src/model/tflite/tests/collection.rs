@@ -18,10 +18,13 @@ fn outline(model: &Model) -> (DType, Vec<usize>, Vec<usize>, BTreeMap<&'static s
     (x.dtype, x.shape.clone(), y.shape.clone(), counts(model))
 }
 
+/// Name, element type, input shape, output shape and operations.
+type Expected = (&'static str, DType, &'static [usize], &'static [usize], &'static [(&'static str, usize)]);
+
 #[test]
 fn mlperf_tiny_networks_are_read() {
     let Some(folder) = folder() else { return };
-    let expected: [(&str, DType, &[usize], &[usize], &[(&str, usize)]); 5] = [
+    let expected: [Expected; 5] = [
         ("ad01_int8", DType::I8, &[1, 640], &[1, 640], &[("QGemm", 10), ("QLinearClip", 9)]),
         (
             "kws_ref_model",
