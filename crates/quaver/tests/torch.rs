@@ -119,3 +119,68 @@ fn what_the_engines_do_not_compute_by_a_known_formula_is_refused_by_name() {
         }
     }
 }
+
+/// How a file may write one linear layer.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Gemm,
+    MatMulAdd,
+    DequantizedBias,
+    QGemm,
+}
+
+/// Four inputs, three outputs, biases that are multiples of the accumulator's scale.
+fn linear(form: Form) -> Result<Model, BuildError> {
+    let mut b = ModelBuilder::new("linear");
+    let (sx, sw) = (0.03_f32, 0.007_f32);
+    let q_bias = [100, -77, 3];
+    let input = b.input("x", DType::U8, &[1, 4])?;
+    let [xs, xz] = parameters(&mut b, "x", sx, Data::U8(vec![9]))?;
+    let [ws, wz] = parameters(&mut b, "w", sw, Data::I8(vec![0]))?;
+    let [ys, yz] = parameters(&mut b, "y", 0.01, Data::U8(vec![77]))?;
+    let bias = b.constant("q", Tensor { shape: vec![3], data: Data::I32(q_bias.to_vec()) })?;
+    let bias_scale = b.constant("s_q", Tensor::scalar(sx * sw))?;
+    let float = q_bias.iter().map(|&q| q as f32 * (sx * sw)).collect();
+    let float = b.constant("b", Tensor::f32(&[3], float))?;
+    let rows: Vec<i8> = vec![10, -20, 30, 4, 50, -60, 7, 80, -90, 1, 2, 3];
+    let transposed: Vec<i8> = (0..12).map(|i| rows[i % 3 * 4 + i / 3]).collect();
+    let matmul = matches!(form, Form::MatMulAdd);
+    let (shape, data) = if matmul { (vec![4, 3], transposed) } else { (vec![3, 4], rows) };
+    let stored = b.constant("w", Tensor { shape, data: Data::I8(data) })?;
+    let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    if matches!(form, Form::QGemm) {
+        let op = Op::QGemm { alpha: 1.0, trans_a: false, trans_b: true };
+        let y = b.node(op, &[input, xs, xz, stored, ws, wz, bias, ys, yz])?;
+        b.output(y);
+        return b.finish();
+    }
+    let x = b.node(Op::DequantizeLinear { axis: 0 }, &[input, xs, xz])?;
+    let w = b.node(Op::DequantizeLinear { axis: 0 }, &[stored, ws, wz])?;
+    let y = match form {
+        Form::MatMulAdd => {
+            let product = b.node(Op::MatMul, &[x, w])?;
+            b.node(Op::Add, &[product, float])?
+        }
+        Form::DequantizedBias => {
+            let bias = b.node(Op::DequantizeLinear { axis: 0 }, &[bias, bias_scale])?;
+            b.node(gemm, &[x, w, bias])?
+        }
+        _ => b.node(gemm, &[x, w, float])?,
+    };
+    let y = b.node(Op::QuantizeLinear { axis: 0 }, &[y, ys, yz])?;
+    b.output(y);
+    b.finish()
+}
+
+#[test]
+fn all_forms_of_a_layer_mean_the_same() {
+    let rows: Vec<f64> = (0..4 * 500).map(|i| f64::from(i * 71 % 256)).collect();
+    for engine in ENGINES {
+        let outputs = [Form::Gemm, Form::MatMulAdd, Form::DequantizedBias, Form::QGemm].map(|form| {
+            let lowered = under(&linear(form).expect("a model"), engine).unwrap_or_else(|e| panic!("{form:?}: {e}"));
+            assert_eq!(lowered.executed, [("QGemm".to_string(), 1)], "{form:?} becomes one integer kernel");
+            execute(&lowered.net, std::slice::from_ref(&rows), 500).remove(0)
+        });
+        assert!(outputs.iter().all(|o| o.radius.is_none() && o.center == outputs[0].center), "{engine}");
+    }
+}
