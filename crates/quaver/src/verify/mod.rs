@@ -5,7 +5,7 @@ mod score;
 
 use std::time::{Duration, Instant};
 
-use crate::bounds::{Analysis, Prepared, analyse, interval_until, lower_bounds};
+use crate::bounds::{Analysis, Prepared, analyse_until, interval_until, lower_bounds};
 use crate::model::lower::Lowered;
 use crate::net::{Grid, Net, NodeId, execute};
 use crate::property::{Robustness, Ties};
@@ -162,7 +162,8 @@ impl<'a> Verifier<'a> {
             .filter(|&class| class != claim.label)
             .map(|class| Rival { class, strict: claim.ties == Ties::Strict || class < claim.label })
             .collect();
-        let (bounds, method) = self.margins(claim, &rivals);
+        // Half of the time is left to the attack.
+        let (bounds, method) = self.margins(claim, &rivals, deadline - options.timeout / 2);
         let bound = bounds.iter().copied().fold(f64::INFINITY, f64::min);
         if rivals.iter().zip(&bounds).all(|(r, b)| r.proved(*b)) {
             return Ok(Verdict::Holds(Proof { margin: bound, method }));
@@ -181,8 +182,9 @@ impl<'a> Verifier<'a> {
         })
     }
 
-    /// Proved lower bounds on score[label] - score[rival]: intervals first, then linear bounds where they do not settle it.
-    fn margins(&self, claim: &Robustness, rivals: &[Rival]) -> (Vec<f64>, &'static str) {
+    /// Proved lower bounds on score[label] - score[rival]: intervals first, then linear bounds where they do not settle it, as good as time
+    /// allows.
+    fn margins(&self, claim: &Robustness, rivals: &[Rival], deadline: Instant) -> (Vec<f64>, &'static str) {
         let on_grid = |b: f64| if self.net.node(self.score).grid == Grid::Integer { b.ceil() } else { b };
         let simple = &interval_until(self.net, &claim.region, self.score)[self.score.0];
         let by_interval = |r: &Rival| {
@@ -193,7 +195,9 @@ impl<'a> Verifier<'a> {
         if rivals.iter().zip(&first).all(|(r, b)| r.proved(*b)) {
             return (first, "intervals");
         }
-        let Some(mut analysis) = analyse(&self.prepared, &claim.region) else { return (first, "intervals") };
+        let Some(mut analysis) = analyse_until(&self.prepared, &claim.region, Some(deadline)) else {
+            return (first, "intervals");
+        };
         let mut best = first;
         for place in PLACES {
             if place != PLACES[0] {
@@ -201,7 +205,7 @@ impl<'a> Verifier<'a> {
             }
             let next = self.linear_margins(&analysis, claim.label, rivals);
             best.iter_mut().zip(next).for_each(|(b, n)| *b = b.max(on_grid(n)));
-            if rivals.iter().zip(&best).all(|(r, b)| r.proved(*b)) {
+            if rivals.iter().zip(&best).all(|(r, b)| r.proved(*b)) || Instant::now() >= deadline {
                 break;
             }
         }
