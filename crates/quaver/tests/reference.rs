@@ -56,6 +56,24 @@ fn the_repositorys_models_run_as_onnx_runtime_ran_them() {
 }
 
 #[test]
+fn a_tensorflow_lite_file_runs_as_each_of_three_runtimes_ran_it() {
+    let path = models().join("kws_ref_model.tflite");
+    let model = read(&path, &ReadOptions::default()).expect("a readable model");
+    let golden = models().join("golden/kws_ref_model.npz");
+    let (_, x) = array(&golden, "X");
+    let mut results = vec![];
+    for (name, result) in [("reference", "y_reference"), ("xnnpack", "y_xnnpack"), ("micro", "y_micro")] {
+        let profile = profile::parse(&format!("tflite-{name}")).expect("a profile");
+        let out = run(&lower(&model, &*profile).expect("a meaning"), &x);
+        assert!(out.radius.is_none(), "integers are exact");
+        let (_, y) = array(&golden, result);
+        assert_eq!(out.center, y, "{name}");
+        results.push(y);
+    }
+    assert_ne!(results[0], results[1], "the golden tells the runtimes apart");
+}
+
+#[test]
 fn a_written_model_computes_what_the_read_one_does() {
     for name in ["digits_conv_float", "digits_conv_qdq", "digits_mlp_qdq", "digits_mlp_qop", "iris_float"] {
         let path = models().join(name).with_extension("onnx");

@@ -145,16 +145,19 @@ impl Functionals {
     fn concretize(&mut self, c: &Patch, b: &Bounds) {
         let gamma = self.gamma(c.elements.len());
         let mut sums = Sums::new(self.rows);
-        vectorized(|| {
-            for (i, run) in c.runs() {
-                let (lo, hi, weight) = (b.lo[i], b.hi[i], gamma * b.magnitude(i));
-                for ((c, sum), error) in run.iter().zip(&mut sums.sum).zip(&mut sums.error) {
-                    let (low, high) = (c * lo, c * hi);
-                    *sum += if low < high { low } else { high };
-                    *error += c.abs() * weight;
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, run) in c.runs() {
+                    let (lo, hi, weight) = (b.lo[i], b.hi[i], gamma * b.magnitude(i));
+                    for ((c, sum), error) in run.iter().zip(&mut sums.sum).zip(&mut sums.error) {
+                        let (low, high) = (c * lo, c * hi);
+                        *sum += if low < high { low } else { high };
+                        *error += c.abs() * weight;
+                    }
                 }
-            }
-        });
+            },
+        );
         self.add(&sums);
     }
 
@@ -162,12 +165,15 @@ impl Functionals {
     fn affine(&mut self, c: &Patch, a: &Affine, errors: &[f64], bounds: &[Bounds]) {
         let gamma = self.gamma(c.elements.len());
         let mut sums = Sums::new(self.rows);
-        vectorized(|| {
-            for (i, run) in c.runs() {
-                let bias = *a.bias.at(i);
-                sums.add(run, bias, gamma * bias.abs() + errors[i]);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, run) in c.runs() {
+                    let bias = *a.bias.at(i);
+                    sums.add(run, bias, gamma * bias.abs() + errors[i]);
+                }
+            },
+        );
         self.add(&sums);
         for (id, map) in &a.terms {
             self.arrive(*id, map.adjoint_patch(c), &bounds[id.0]);
@@ -181,20 +187,23 @@ impl Functionals {
         let x = &bounds[p.input.0];
         let gamma = self.gamma(c.elements.len());
         let mut sums = Sums::new(self.rows);
-        vectorized(|| {
-            for (i, run) in c.runs_mut() {
-                let (lower, upper, magnitude) = (lines.lower[i], lines.upper[i], 2.0 * U64 * x.magnitude(i));
-                let weight = |line: super::Line| gamma * line.offset.abs() + line.slope * magnitude;
-                let (below, above) = (weight(lower), weight(upper));
-                for ((c, sum), error) in run.iter_mut().zip(&mut sums.sum).zip(&mut sums.error) {
-                    // What is not a number goes to the second part and from there to every sum.
-                    let (up, down) = if *c >= 0.0 { (*c, 0.0) } else { (0.0, *c) };
-                    *c = up * lower.slope + down * upper.slope;
-                    *sum += up * lower.offset + down * upper.offset;
-                    *error += up * below - down * above;
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, run) in c.runs_mut() {
+                    let (lower, upper, magnitude) = (lines.lower[i], lines.upper[i], 2.0 * U64 * x.magnitude(i));
+                    let weight = |line: super::Line| gamma * line.offset.abs() + line.slope * magnitude;
+                    let (below, above) = (weight(lower), weight(upper));
+                    for ((c, sum), error) in run.iter_mut().zip(&mut sums.sum).zip(&mut sums.error) {
+                        // What is not a number goes to the second part and from there to every sum.
+                        let (up, down) = if *c >= 0.0 { (*c, 0.0) } else { (0.0, *c) };
+                        *c = up * lower.slope + down * upper.slope;
+                        *sum += up * lower.offset + down * upper.offset;
+                        *error += up * below - down * above;
+                    }
                 }
-            }
-        });
+            },
+        );
         self.add(&sums);
         self.arrive(p.input, c, x);
     }

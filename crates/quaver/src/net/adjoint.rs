@@ -111,13 +111,11 @@ struct Window {
 impl Window {
     /// The smallest that holds all elements of a tensor of pictures of the given size.
     fn around(elements: &[u32], size: [usize; 2]) -> Self {
-        let mut window = Window { y: usize::MAX..0, x: usize::MAX..0 };
-        let stretch = |r: &mut Range<usize>, i: usize| (r.start, r.end) = (r.start.min(i), r.end.max(i + 1));
-        for &e in elements {
-            stretch(&mut window.y, e as usize / size[1] % size[0]);
-            stretch(&mut window.x, e as usize % size[1]);
-        }
-        window
+        let hull = |of: &dyn Fn(usize) -> usize| {
+            let all = || elements.iter().map(|&e| of(e as usize));
+            all().min().unwrap_or(0)..all().max().map_or(0, |last| last + 1)
+        };
+        Window { y: hull(&|e| e / size[1] % size[0]), x: hull(&|e| e % size[1]) }
     }
 
     /// Everything that a convolution reads for the positions of a window of its output.
@@ -259,6 +257,72 @@ fn add_small(
             for (out, w) in out.chunks_mut(rows).zip(w) {
                 out.iter_mut().zip(c).for_each(|(out, c)| *out += w * c);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Spread, Weights};
+    use proptest::prelude::*;
+    use rand::rngs::StdRng;
+    use rand::seq::SliceRandom;
+    use rand::{Rng, SeedableRng};
+
+    fn weights(rng: &mut StdRng, n: usize) -> Weights {
+        Weights::new((0..n).map(|_| f64::from(rng.random_range(-9i32..=9))).collect())
+    }
+
+    fn random_conv(rng: &mut StdRng) -> LinearMap {
+        let groups = rng.random_range(1..=3);
+        let (ins, outs) = (rng.random_range(1..=3), rng.random_range(1..=3));
+        let mut pick = |most: usize| [rng.random_range(1..=most), rng.random_range(1..=most)];
+        let (kernel, stride, dilation, out_size) = (pick(3), pick(3), pick(3), pick(4));
+        let spare = pick(2);
+        let in_size = [0, 1].map(|a| (out_size[a] - 1) * stride[a] + (kernel[a] - 1) * dilation[a] + spare[a]);
+        let (in_channels, out_channels) = (groups * ins, groups * outs);
+        let geometry = Geometry { groups, in_channels, in_size, out_channels, out_size, kernel, stride, dilation };
+        assert!(geometry.fits());
+        LinearMap::Conv(Conv { geometry, weights: weights(rng, out_channels * ins * kernel[0] * kernel[1]) })
+    }
+
+    fn random_map(rng: &mut StdRng) -> LinearMap {
+        let (outer, n_in, n_out) = (rng.random_range(1..=4), rng.random_range(1..=5), rng.random_range(1..=5));
+        match rng.random_range(0..4) {
+            0 => LinearMap::Dense(Dense { outer, n_in, n_out, weights: weights(rng, n_in * n_out) }),
+            1 => LinearMap::Diagonal { len: 12, scale: Spread::axis(vec![2.0, -3.0, 4.0], 2) },
+            _ => random_conv(rng),
+        }
+    }
+
+    proptest! {
+        /// Integers, so that both are exact.
+        #[test]
+        fn a_patch_gives_what_the_whole_tensor_gives(seed in any::<u64>()) {
+            let rng = &mut StdRng::seed_from_u64(seed);
+            let map = random_map(rng);
+            let (n, rows) = (map.outputs(), rng.random_range(1..=5));
+            let mut elements: Vec<u32> = (0..n as u32).collect();
+            elements.shuffle(rng);
+            elements.truncate(rng.random_range(0..=n));
+            let data: Vec<f64> = (0..elements.len() * rows).map(|_| f64::from(rng.random_range(-9i32..=9))).collect();
+            let patch = Patch { rows, elements, data };
+            let mut whole = vec![0.0; rows * n];
+            for (e, run) in patch.runs() {
+                run.iter().enumerate().for_each(|(r, c)| whole[r * n + e] = *c);
+            }
+            let mut expected = vec![0.0; rows * map.inputs()];
+            map.adjoint(&whole, rows, &mut expected);
+            let back = map.adjoint_patch(&patch);
+            let mut found = vec![0.0; rows * map.inputs()];
+            let mut times = vec![0; map.inputs()];
+            for (e, run) in back.runs() {
+                times[e] += 1;
+                run.iter().enumerate().for_each(|(r, c)| found[r * map.inputs() + e] = *c);
+            }
+            prop_assert!(times.iter().all(|&t| t <= 1));
+            prop_assert_eq!(found, expected);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 
-use crate::bounds::{Analysis, Prepared, analyse, interval_until, lower_bounds};
+use crate::bounds::{Analysis, Prepared, analyse_until, interval_until, lower_bounds};
 use crate::model::lower::Lowered;
 use crate::net::{Grid, Net, NodeId, execute};
 use crate::property::{Robustness, Ties};
@@ -234,10 +234,11 @@ impl<'a> Verifier<'a> {
         };
         // Where linear bounds cost more than an attack, the attack goes first.
         let costly = self.bounded.net().multiplications() > COSTLY;
-        if costly && let Some(witness) = attack(&margins, Instant::now() + options.timeout / 2) {
+        if costly && let Some(witness) = attack(&margins, deadline - options.timeout / 2) {
             return Ok(Verdict::Violated(witness));
         }
-        margins.tighten(self.proved(), claim, &rivals);
+        // Half of the time is left to the attack.
+        margins.tighten(self.proved(), claim, &rivals, deadline - options.timeout / 2);
         if margins.all_proved(&rivals) {
             return Ok(Verdict::Holds(margins.proof()));
         }
@@ -294,11 +295,11 @@ impl Margins {
         Margins { bounds, method: "intervals" }
     }
 
-    /// Linear bounds, with the lower lines chosen in several ways: each choice is valid, the best bound counts.
-    fn tighten(&mut self, nets: &[Scored<'_>], claim: &Robustness, rivals: &[Rival]) {
+    /// Linear bounds, as good as time allows, with the lower lines chosen in several ways: each choice is valid, the best bound counts.
+    fn tighten(&mut self, nets: &[Scored<'_>], claim: &Robustness, rivals: &[Rival], deadline: Instant) {
         let mut all = vec![f64::INFINITY; rivals.len()];
         for s in nets {
-            let Some(mut analysis) = analyse(&s.prepared, &claim.region) else { return };
+            let Some(mut analysis) = analyse_until(&s.prepared, &claim.region, Some(deadline)) else { return };
             let mut best = vec![f64::NEG_INFINITY; rivals.len()];
             for place in PLACES {
                 if place != PLACES[0] {
@@ -306,7 +307,7 @@ impl Margins {
                 }
                 let next = s.linear_margins(&analysis, claim.label, rivals);
                 best.iter_mut().zip(next).for_each(|(b, n)| *b = b.max(s.on_grid(n)));
-                if rivals.iter().zip(&best).all(|(r, b)| r.proved(*b)) {
+                if rivals.iter().zip(&best).all(|(r, b)| r.proved(*b)) || Instant::now() >= deadline {
                     break;
                 }
             }
