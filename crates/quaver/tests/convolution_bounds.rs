@@ -264,9 +264,9 @@ fn check(seed: u64, integer: bool) {
     for id in net.ids() {
         for (name, found) in [("analysis", &analysis), ("hurried analysis", &hurried)] {
             let looser = looser_by(&intervals[id.0], &found.bounds[id.0]);
-            // Sums of other numbers are rounded otherwise: on reals the last place may differ, of a float32 where results are rounded to it.
+            // Tightness, not soundness: on reals both are rounded outward in other places, once for each float32 result on the way.
             assert!(
-                looser <= if integer { 0.0 } else { 2f64.powi(-23) },
+                looser <= if integer { 0.0 } else { 2f64.powi(-20) },
                 "seed {seed}: node {} {name} {looser:e}",
                 id.0
             );
