@@ -311,8 +311,9 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The class that the net's reference values give each row: the first largest.
+/// The class that each row is given, the first largest: by the first member of several runtimes, else by the net's reference values.
 fn classes(lowered: &Lowered, inputs: &Inputs, rows: &[usize]) -> Vec<usize> {
+    let lowered = lowered.members.first().unwrap_or(lowered);
     let len = lowered.net.node(lowered.net.outputs()[0]).len();
     let of = |rows: &[usize]| -> Vec<usize> {
         let batch: Vec<f64> = rows.iter().flat_map(|&r| inputs.batch(r, r + 1).swap_remove(0)).collect();
