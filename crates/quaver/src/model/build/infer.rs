@@ -179,7 +179,7 @@ pub(super) fn conv(
     }
     let mut out = vec![x.shape[0], filters];
     out.extend(slide(window, &x.shape[2..]).map_err(mismatch)?);
-    check_padding(&x.shape, window)?;
+    check_padding(&x.shape[2..], window)?;
     Ok(out)
 }
 
@@ -228,14 +228,13 @@ fn batch_normalization(inputs: Inputs<'_>) -> Result<Vec<usize>, Problem> {
 }
 
 /// Refuses windows that are mostly padding: a few numbers in a file must not make huge tensors.
-fn check_padding(x: &[usize], window: &Window) -> Result<(), Problem> {
+fn check_padding(input: &[usize], window: &Window) -> Result<(), Problem> {
     let pads = window.pads_begin.iter().zip(&window.pads_end).map(|(b, e)| b.saturating_add(*e));
-    let spatial = x[2..].iter().zip(pads).map(|(d, p)| d.saturating_add(p));
-    let padded: Vec<usize> = x[..2].iter().copied().chain(spatial).collect();
-    let limit = elements(x).unwrap_or(0).saturating_mul(4).max(1 << 24);
+    let padded: Vec<usize> = input.iter().zip(pads).map(|(d, p)| d.saturating_add(p)).collect();
+    let limit = elements(input).unwrap_or(0).saturating_mul(16).max(4096);
     match elements(&padded) {
         Some(n) if n <= limit => Ok(()),
-        _ => Err(mismatch(format!("the padded shape {padded:?} is too large for an input of shape {x:?}"))),
+        _ => Err(mismatch(format!("an image of {input:?} elements is padded to {padded:?}, which is nearly all padding"))),
     }
 }
 
@@ -248,7 +247,7 @@ pub(super) fn pooled(x: &Value, window: &Window) -> Result<Vec<usize>, Problem> 
     if elements(&spatial).is_none_or(|n| n > 1 << 28) {
         return Err(mismatch(format!("the output's spatial shape {spatial:?} is too large")));
     }
-    check_padding(&x.shape, window)?;
+    check_padding(&x.shape[2..], window)?;
     check_pooling(window, &x.shape[2..], &spatial).map_err(mismatch)?;
     Ok([&x.shape[..2], &spatial].concat())
 }

@@ -26,7 +26,9 @@ pub fn requantize(r: &Requantizer) -> Result<ScalarFn, Inexact> {
         return Err(Inexact::new("ONNX Runtime's integer kernels take int32 biases"));
     }
     let (m, q) = (normal_factor(r.input_scale * r.weight_scale / r.output.scale)?, r.output);
-    let f = |a: i64| ((a as f32 * m).round_ties_even() as i64 + q.zero_point).clamp(q.range.0, q.range.1);
+    // f32 -> i64 saturates, which the clip makes harmless.
+    let rounded = |a: i64| ((a as f32 * m).round_ties_even() as i64).saturating_add(q.zero_point);
+    let f = |a: i64| rounded(a).clamp(q.range.0, q.range.1);
     Ok(ScalarFn::Step(accumulator_step(q.range, f, |k| (k as f64 - q.zero_point as f64 - 0.5) / f64::from(m))))
 }
 
@@ -67,7 +69,9 @@ pub fn average(average: &Average) -> Result<Averaging, Inexact> {
             let m = normal_factor(x.scale / (out.scale * n as f32))?;
             let zeros = n as i64 * x.zero_point;
             let f = |s: i64| {
-                (((s - zeros) as f32 * m).round_ties_even() as i64 + out.zero_point).clamp(out.range.0, out.range.1)
+                (((s - zeros) as f32 * m).round_ties_even() as i64)
+                    .saturating_add(out.zero_point)
+                    .clamp(out.range.0, out.range.1)
             };
             let guess = |k: i64| (k as f64 - 0.5 - out.zero_point as f64) / f64::from(m) + zeros as f64;
             Ok(Averaging::OfSum(ScalarFn::Step(accumulator_step(out.range, f, guess))))

@@ -195,8 +195,8 @@ impl Multiplier {
 
     /// Whether x 2^max(e, 0) stays an int32 for every x of a range.
     fn fits(self, (lo, hi): (i64, i64)) -> bool {
-        let largest = i128::from(lo.unsigned_abs().max(hi.unsigned_abs())) << self.e.max(0);
-        self.e < 31 && largest < 1 << 31
+        let largest = i128::from(lo.unsigned_abs().max(hi.unsigned_abs()));
+        self.e < 31 && largest << self.e.max(0) < 1 << 31
     }
 }
 

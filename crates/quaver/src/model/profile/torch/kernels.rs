@@ -129,11 +129,11 @@ pub(super) fn average(average: &Average) -> Result<Averaging, Inexact> {
         return Err(Inexact::new(format!("a mean of {n} elements was not measured")));
     }
     let (z, (lo, hi)) = (x.zero_point, x.range);
-    let last = |s: i64| (((s as f32) / n as f32).round_ties_even() as i64 + z).clamp(lo, hi);
+    let last = |s: i64| (((s as f32) / n as f32).round_ties_even() as i64).saturating_add(z).clamp(lo, hi);
     let variants = |s: i64| {
         let (divided, scaled) = (s as f32 / n as f32, s as f32 * (1.0 / n as f32));
         let before = |v: f32| ((v + z as f32).round_ties_even() as i64).clamp(lo, hi);
-        let after = |v: f32| (v.round_ties_even() as i64 + z).clamp(lo, hi);
+        let after = |v: f32| (v.round_ties_even() as i64).saturating_add(z).clamp(lo, hi);
         [after(scaled), before(divided), before(scaled)]
     };
     if !(n * (lo - z)..=n * (hi - z)).all(|s| variants(s) == [last(s); 3]) {
