@@ -234,7 +234,9 @@ fn check_padding(input: &[usize], window: &Window) -> Result<(), Problem> {
     let limit = elements(input).unwrap_or(0).saturating_mul(16).max(4096);
     match elements(&padded) {
         Some(n) if n <= limit => Ok(()),
-        _ => Err(mismatch(format!("an image of {input:?} elements is padded to {padded:?}, which is nearly all padding"))),
+        _ => Err(mismatch(format!(
+            "an image of {input:?} elements is padded to {padded:?}, which is nearly all padding"
+        ))),
     }
 }
 
