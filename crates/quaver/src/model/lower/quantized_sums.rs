@@ -158,6 +158,13 @@ impl Lowering<'_> {
         let taps = self.affine(&format!("{name}_taps"), &in_shape, vec![(input, map)], bias, Rounding::Nearest32);
         let (taps, size) = self.padded(taps, p, 0.0);
         let outputs: usize = shape.iter().product();
+        if p.kernel[0] * p.kernel[1] * outputs > 1 << 24 {
+            return Err(self.refuse(
+                node,
+                "its windows are too large to be summed one after the other",
+                "use smaller windows",
+            ));
+        }
         let mut sum: Option<NodeId> = None;
         for ky in 0..p.kernel[0] {
             for kx in 0..p.kernel[1] {

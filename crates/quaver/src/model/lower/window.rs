@@ -5,6 +5,9 @@ use super::{Known, LowerError, Lowering};
 use crate::model::ir::{Node as ModelNode, Window};
 use crate::net::{Conv, From, Geometry, LinearMap, Max, NodeId, Op as NetOp, Weights};
 
+/// Elements of a padded image, and taps of all windows of one channel.
+const LARGEST: usize = 1 << 24;
+
 /// A window operation on [N, C, spatial...] with N = 1 folded in, lifted to two spatial axes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plane {
@@ -24,6 +27,20 @@ impl Plane {
     /// Size of the padded image that the windows need on an axis.
     fn needed(&self, axis: usize) -> usize {
         (self.out_size[axis].max(1) - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+    }
+
+    /// Whether the padded image, and all windows of one channel together, stay at a size that a network may have.
+    fn is_affordable(&self) -> bool {
+        let product = |factors: &[usize]| factors.iter().try_fold(1usize, |n, &f| n.checked_mul(f));
+        let small = |n: Option<usize>| n.is_some_and(|n| n <= LARGEST);
+        let spans = [0, 1].map(|a| {
+            let kernel = (self.kernel[a].max(1) - 1).checked_mul(self.dilation[a])?;
+            (self.out_size[a].max(1) - 1).checked_mul(self.stride[a])?.checked_add(kernel)?.checked_add(1)
+        });
+        let [Some(height), Some(width)] = spans else { return false };
+        let image = product(&[self.batch, self.in_channels, height, width]);
+        let taps = product(&[self.kernel[0], self.kernel[1], self.out_size[0], self.out_size[1]]);
+        small(image) && small(taps)
     }
 
     /// Whether the only window is the unpadded image.
@@ -61,7 +78,7 @@ impl Lowering<'_> {
             return Err(self.refuse(node, "only one or two spatial axes are supported", "use a 1-D or 2-D layer"));
         }
         let lift = |v: &[usize], fill: usize| if axes == 2 { [v[0], v[1]] } else { [fill, v[0]] };
-        Ok(Plane {
+        let plane = Plane {
             batch: input[0],
             in_channels: input[1],
             in_size: lift(&input[2..], 1),
@@ -72,7 +89,11 @@ impl Lowering<'_> {
             dilation: lift(&window.dilations, 1),
             pad_begin: lift(&window.pads_begin, 0),
             pad_end: lift(&window.pads_end, 0),
-        })
+        };
+        if !plane.is_affordable() {
+            return Err(self.refuse(node, "its windows are too large for its image", "repair the window of the model"));
+        }
+        Ok(plane)
     }
 
     /// The image with `fill` around it, as large as the windows need; also its size.

@@ -53,6 +53,9 @@ impl Check<'_> {
             Op::QLinearAveragePool { .. } | Op::QLinearGlobalAveragePool { .. } | Op::QLinearConcat { .. } => {
                 self.activations()
             }
+            Op::QLinearClip { min, max } if self.engine == Engine::Qnnpack && (*min != Some(0.0) || max.is_some()) => {
+                fail("qnnpack's clipping permutes the elements of an image with channels last", "use a Relu")
+            }
             Op::QLinearClip { .. } => self.activations(),
             Op::QuantizeLinear { .. } | Op::DequantizeLinear { .. } => self.activations(),
             op if op.is_quantized() => fail("PyTorch's kernel for it was not measured", "use another --profile"),
@@ -73,10 +76,10 @@ impl Check<'_> {
             ("only 2-D convolutions were measured", "use a kernel of height 1")
         } else if self.engine == Engine::X86 && group > 100 {
             ("engine x86 runs more than 100 groups with fbgemm", "use --profile torch-onednn, and that engine")
-        } else if onednn && depthwise.is_some_and(|c| c.1 > 32) {
+        } else if onednn && depthwise.is_some_and(|c| c.1 > 1) {
             (
-                "oneDNN computes groups of one input and more than 32 output channels wrongly",
-                "use fewer output channels in a group, or another engine and its --profile",
+                "oneDNN computes some groups of one input and several output channels wrongly",
+                "use one output channel in a group, or another engine and its --profile",
             )
         } else if self.engine == Engine::Fbgemm
             && depthwise.is_some()
