@@ -179,6 +179,7 @@ pub(super) fn conv(
     }
     let mut out = vec![x.shape[0], filters];
     out.extend(slide(window, &x.shape[2..]).map_err(mismatch)?);
+    check_padding(&x.shape[2..], window)?;
     Ok(out)
 }
 
@@ -226,6 +227,19 @@ fn batch_normalization(inputs: Inputs<'_>) -> Result<Vec<usize>, Problem> {
     Ok(x.shape.clone())
 }
 
+/// Refuses windows that are mostly padding: a few numbers in a file must not make huge tensors.
+fn check_padding(input: &[usize], window: &Window) -> Result<(), Problem> {
+    let pads = window.pads_begin.iter().zip(&window.pads_end).map(|(b, e)| b.saturating_add(*e));
+    let padded: Vec<usize> = input.iter().zip(pads).map(|(d, p)| d.saturating_add(p)).collect();
+    let limit = elements(input).unwrap_or(0).saturating_mul(16).max(4096);
+    match elements(&padded) {
+        Some(n) if n <= limit => Ok(()),
+        _ => Err(mismatch(format!(
+            "an image of {input:?} elements is padded to {padded:?}, which is nearly all padding"
+        ))),
+    }
+}
+
 /// Output shape of pooling over a shape [N, C, spatial].
 pub(super) fn pooled(x: &Value, window: &Window) -> Result<Vec<usize>, Problem> {
     if !(3..=4).contains(&x.shape.len()) {
@@ -235,6 +249,7 @@ pub(super) fn pooled(x: &Value, window: &Window) -> Result<Vec<usize>, Problem> 
     if elements(&spatial).is_none_or(|n| n > 1 << 28) {
         return Err(mismatch(format!("the output's spatial shape {spatial:?} is too large")));
     }
+    check_padding(&x.shape[2..], window)?;
     check_pooling(window, &x.shape[2..], &spatial).map_err(mismatch)?;
     Ok([&x.shape[..2], &spatial].concat())
 }
