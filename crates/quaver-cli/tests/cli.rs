@@ -120,7 +120,7 @@ fn two_by_two() -> Model {
 #[test]
 fn every_command_has_help() {
     for (command, parts) in [
-        (None, &["inspect", "run", "compare", "robustness", "demo", "--json"][..]),
+        (None, &["inspect", "run", "compare", "robustness", "anomaly", "doctor", "demo", "--json"][..]),
         (Some("inspect"), &["<MODEL>", "--profile", "ort-fused"]),
         (Some("run"), &["--inputs", "--outputs", "--lower", "--upper", "--softmax", "Y.1.npy"]),
         (Some("compare"), &["--inputs-b", "--profiles", "--tolerance"]),
@@ -128,6 +128,8 @@ fn every_command_has_help() {
             Some("robustness"),
             &["--labels", "--radius", "4/255", "--timeout", "--clip", "--ties", "--witnesses", "--correct-only"],
         ),
+        (Some("anomaly"), &["--radius", "1step", "--threshold", "--indices", "--profile"]),
+        (Some("doctor"), &["--python", "--layers", "--keep"]),
         (Some("demo"), &["--json"]),
     ] {
         let args: Vec<&str> = command.into_iter().chain(["--help"]).collect();
@@ -146,7 +148,7 @@ fn inspect_tells_numbers_formats_and_support() {
     assert_eq!(layers.len(), 3);
     assert!(layers.iter().all(|l| l["bits"].as_u64().unwrap() <= 32 && l["int32_does_not_wrap"] == "proved"));
     let profiles = report["profiles"].as_array().unwrap();
-    assert_eq!(profiles.len(), 5);
+    assert_eq!(profiles.len(), 13);
     assert!(profiles.iter().all(|p| p["lowers"].as_bool().unwrap() == p["reason"].is_null()));
 }
 
@@ -156,6 +158,63 @@ fn inspect_prints_aligned_tables() {
     let printed = prints(&["inspect", &path]);
     let sha256 = |line: &&str| !line.trim_start().starts_with("sha256");
     insta::assert_snapshot!("inspect_iris", printed.lines().filter(sha256).collect::<Vec<_>>().join("\n"));
+}
+
+/// A TensorFlow Lite file: two runtimes compared, one step of every input, and a claim about several runtimes at once.
+#[test]
+fn a_tensorflow_lite_file_goes_through_every_command() {
+    let (path, rows) = (model!("kws_ref_model.tflite"), model!("golden/kws_ref_model.npz") + ":X");
+    let compared = &objects(&["compare", &path, "--profiles", "tflite-reference,tflite-xnnpack", "--inputs", &rows])[0];
+    assert!(compared["first_difference"].as_str().unwrap().starts_with("functional_1/activation/Relu"));
+    let claim = ["robustness", &path, "--inputs", &rows, "--radius", "1step", "--indices", "2", "--timeout", "60"];
+    let both = [&claim[..], &["--profile", "any-engine(tflite-reference,tflite-micro)"]].concat();
+    let verdict = &objects(&both)[0];
+    assert_eq!(verdict["verdict"], "violated");
+    assert!(["tflite-reference", "tflite-micro"].contains(&verdict["witness_profile"].as_str().unwrap()));
+    let moved = |x: &i8, w: &Value| (f64::from(*x) - w.as_f64().unwrap()).abs() <= 1.0;
+    let mut npz =
+        NpzArchive::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../").join(&rows[..rows.len() - 2])).unwrap();
+    let all: Vec<i8> = npz.by_name("X").unwrap().unwrap().into_vec().unwrap();
+    let witness = verdict["witness"].as_array().unwrap();
+    assert!(all[2 * 490..3 * 490].iter().zip(witness).all(|(x, w)| moved(x, w)), "the witness is within one step");
+    let refused =
+        refusal(&["robustness", &path, "--inputs", &rows, "--radius", "1step", "--profile", "any-engine(ort-fused)"]);
+    assert_tells(&refused, &["ort-fused does not take this model", "leave it out of the list"]);
+}
+
+#[test]
+fn anomaly_scores_are_bounded() {
+    let (path, rows) = (model!("digits_mlp_float.onnx"), model!("digits_x.npy"));
+    let refused = refusal(&["anomaly", &path, "--inputs", &rows, "--radius", "0.1"]);
+    assert_tells(&refused, &["an autoencoder returns what it is given", "64 elements, not 10"]);
+    let path = scratch("autoencoder.onnx");
+    fs::write(&path, onnx::write(&autoencoder()).unwrap()).unwrap();
+    let x = write_npy("autoencoder_x.npy", &[2, 2], &[0.5f32, -0.25, 1.0, 1.0]);
+    // y = Relu(x) is bounded apart from x, which it is subtracted from: both differences lie within 0.5.
+    let lines =
+        objects(&["anomaly", &path, "--inputs", &x, "--radius", "0.25", "--threshold", "0.26", "--profile", "real"]);
+    assert_eq!(lines[0]["verdict"], "holds");
+    let number = |line: &Value, key: &str| line[key].as_f64().unwrap();
+    assert!(number(&lines[0], "upper") >= 0.125 && number(&lines[0], "highest_executed") >= 0.12);
+    assert_eq!((number(&lines[1], "lower"), lines[1]["verdict"].as_str()), (0.0, Some("holds")));
+    let lines = objects(&["anomaly", &path, "--inputs", &x, "--radius", "0.25", "--threshold", "0.1"]);
+    assert_eq!(lines[0]["verdict"], "violated");
+    assert_tells(&refusal(&["anomaly", &path, "--inputs", &x, "--radius", "1step"]), &["is not an integer", "4/255"]);
+}
+
+/// y = Relu(x) on two elements.
+fn autoencoder() -> Model {
+    let mut b = ModelBuilder::new("autoencoder");
+    let x = b.input("x", DType::F32, &[1, 2]).unwrap();
+    let y = b.node(Op::Relu, &[x]).unwrap();
+    b.output(y);
+    b.finish().unwrap()
+}
+
+#[test]
+fn the_doctor_tells_what_is_missing() {
+    let message = refusal(&["doctor", "--python", "/no/such/python"]);
+    assert_tells(&message, &["/no/such/python", "--python"]);
 }
 
 #[test]

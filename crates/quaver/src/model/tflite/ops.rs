@@ -226,6 +226,7 @@ fn dense(cx: &mut Context<'_, '_>, kind: Kind, n: usize, x: Option<ValueId>) -> 
             inputs.extend(cx.input_quantizer(0)?);
             inputs.push(Some(w));
             inputs.extend(weight_quantizer(cx, 0, n)?);
+            check_bias_scale(cx)?;
             inputs.push(bias);
             inputs.extend(cx.output_quantizer()?);
             Op::QGemm { alpha: 1.0, trans_a: false, trans_b: true }
@@ -317,14 +318,25 @@ pub(super) fn bias(cx: &mut Context<'_, '_>, kind: Kind, channels: usize) -> Res
     if info.quantization.as_ref().is_some_and(|q| q.zero_points.iter().any(|&z| z != 0)) {
         return refuse("is a bias with a zero point".into(), EXPORT);
     }
-    if kind == Kind::Int8 {
-        check_bias_scale(cx)?;
-    }
     cx.value(2, Layout::File).map(Some)
 }
 
-/// Runtimes refuse one scale of a bias that is far from that of the products it is added to, as seen from the output.
-fn check_bias_scale(cx: &Context<'_, '_>) -> Done {
+/// A bias has as many scales as the weights: where not, XNNPACK leaves the layer to other kernels. Runtimes refuse one scale of a bias that
+/// is far from that of the products it is added to, as seen from the output.
+pub(super) fn check_bias_scale(cx: &Context<'_, '_>) -> Done {
+    if !cx.has(2) {
+        return Ok(());
+    }
+    let count = |position: usize| -> Result<usize, Problem> {
+        Ok(cx.info(position)?.quantization.as_ref().map_or(0, |q| q.scales.len()))
+    };
+    let (weights, biases) = (count(1)?, count(2)?);
+    if weights != biases {
+        let what = format!(
+            "is a bias with {biases} scales, and the weights have {weights}: runtimes choose other kernels then"
+        );
+        return Err(cx.refuse(2, Problem::whole(what, EXPORT)));
+    }
     let one = |position: usize| -> Result<Option<f64>, Problem> {
         let scales = cx.info(position)?.quantization.as_ref().map(|q| &q.scales[..]);
         Ok(scales.filter(|s| s.len() == 1).map(|s| f64::from(s[0])))

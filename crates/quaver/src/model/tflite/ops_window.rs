@@ -2,7 +2,7 @@
 
 use super::context::{Context, EXPORT, Kind, Step};
 use super::graph::Layout;
-use super::ops::{Done, bias, bias_type, product_kind, weight_quantizer};
+use super::ops::{Done, bias, bias_type, check_bias_scale, product_kind, weight_quantizer};
 use super::schema::{Conv2DOptions, DepthwiseConv2DOptions, Pool2DOptions};
 use crate::model::build::shape::{extent, same_padding};
 use crate::model::build::{Hint, Problem};
@@ -111,6 +111,7 @@ fn finish(cx: &mut Context<'_, '_>, kind: Kind, c: &Convolution, weights: ValueI
             let mut inputs = cx.operand(0, FIRST)?.to_vec();
             inputs.push(Some(weights));
             inputs.extend(weight_quantizer(cx, axis, filters)?);
+            check_bias_scale(cx)?;
             inputs.extend(cx.output_quantizer()?);
             inputs.extend(bias.map(Some));
             Step::new(Op::QLinearConv { window, group }, inputs)

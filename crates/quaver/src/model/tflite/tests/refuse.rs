@@ -25,7 +25,11 @@ fn dense() -> Parts {
     Parts {
         input: TensorSpec::int8("x", &[1, 2], 0.1, 3),
         weights: TensorSpec::int8_weights("w", &[3, 2], &[1, -2, 3, 4, 5, -6], &[0.1], 0),
-        bias: TensorSpec::int32_constant("b", &[3], &[1, 2, 3]),
+        bias: TensorSpec {
+            scales: vec![0.1 * 0.1],
+            zero_points: vec![0],
+            ..TensorSpec::int32_constant("b", &[3], &[1, 2, 3])
+        },
         output: TensorSpec::int8("y", &[1, 3], 0.2, 0),
         op: Builtin::FullyConnected,
         options: DENSE,
@@ -45,6 +49,11 @@ fn conv() -> Parts {
     Parts {
         input: TensorSpec::int8("x", &[1, 2, 2, 2], 0.1, 3),
         weights: TensorSpec::int8_weights("w", &[3, 1, 1, 2], &[1; 6], &[0.1, 0.2, 0.3], 0),
+        bias: TensorSpec {
+            scales: [0.1, 0.2, 0.3].map(|s| 0.1 * s).to_vec(),
+            zero_points: vec![0; 3],
+            ..TensorSpec::int32_constant("b", &[3], &[1, 2, 3])
+        },
         output: TensorSpec::int8("y", &[1, 2, 2, 3], 0.2, 0),
         op: Builtin::Conv2D,
         options,
@@ -156,6 +165,7 @@ fn tensors_and_quantization_are_refused_by_name() {
         (w(TensorSpec { data: vec![], ..dense().weights }), "`w` is computed"),
         (w(TensorSpec { data: vec![1; 5], ..dense().weights }), "`w` has 5 bytes, which does not fit int8"),
         (b(TensorSpec::int32_constant("b", &[2], &[1, 2])), "`b` is a bias of shape [2], [3] is needed"),
+        (b(TensorSpec::int32_constant("b", &[3], &[1, 2, 3])), "`b` is a bias with 0 scales, and the weights have 1"),
         (b(TensorSpec::float_constant("b", &[3], &[0.0; 3])), "`b` is a bias of type float32, int32 is needed"),
         (b(TensorSpec { data: vec![], ..dense().bias }), "`b` is computed"),
         (b(TensorSpec { scales: vec![0.5], zero_points: vec![0], ..dense().bias }), "`b` is a bias of scale 0.5"),
