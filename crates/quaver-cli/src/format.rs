@@ -27,10 +27,10 @@ pub fn number(x: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
 }
 
-/// A text of at most 48 characters: of longer ones the beginning and the end.
+/// A name of at most 48 characters: of longer ones the beginning and the end. A text with blanks is no name, and stays whole.
 pub fn short(text: &str) -> String {
     let length = text.chars().count();
-    if length <= 48 {
+    if length <= 48 || text.contains(char::is_whitespace) {
         return text.into();
     }
     let (head, tail): (String, String) = (text.chars().take(34).collect(), text.chars().skip(length - 13).collect());
