@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::attack::Attack;
-use super::{NotAClassifier, Options};
-use crate::bounds::{Bounds, Prepared, analyse, lower_bounds};
+use super::{NotAClassifier, Options, PLACES};
+use crate::bounds::{Analysis, Bounds, Prepared, analyse, lower_bounds};
 use crate::model::lower::Lowered;
 use crate::net::{Affine, Enclosure, Grid, LinearMap, Net, Node, NodeId, Op, Rounding, Spread, execute_between};
 use crate::num::round::{add_down, add_up, mul_down, mul_up, sub_up};
@@ -151,9 +151,20 @@ impl Differing {
     /// Bounds on the score over a region: intervals where a bound overflows.
     fn score_bounds(&self, region: &Region) -> (f64, f64) {
         let prepared = Prepared::new(&self.net);
-        let Some(analysis) = analyse(&prepared, region) else { return (0.0, f64::INFINITY) };
-        let n = self.net.node(self.difference).len();
+        let Some(mut analysis) = analyse(&prepared, region) else { return (0.0, f64::INFINITY) };
         let mut bounds = analysis.bounds[self.difference.0].clone();
+        for place in PLACES {
+            if place != PLACES[0] {
+                analysis.choose_lines(&prepared, place);
+            }
+            self.tighten(&prepared, &analysis, &mut bounds);
+        }
+        mean_square(&bounds)
+    }
+
+    /// Linear bounds on every difference, where they are better than what is known.
+    fn tighten(&self, prepared: &Prepared, analysis: &Analysis, bounds: &mut Bounds) {
+        let n = bounds.lo.len();
         let all: Vec<usize> = (0..n).collect();
         for chunk in all.chunks(BATCH) {
             let mut rows = vec![0.0; 2 * chunk.len() * n];
@@ -161,13 +172,12 @@ impl Differing {
                 rows[2 * r * n + i] = 1.0;
                 rows[(2 * r + 1) * n + i] = -1.0;
             }
-            let found = lower_bounds(&prepared, &analysis, self.difference, rows, 2 * chunk.len());
+            let found = lower_bounds(prepared, analysis, self.difference, rows, 2 * chunk.len());
             for (r, &i) in chunk.iter().enumerate() {
                 bounds.lo[i] = bounds.lo[i].max(found[2 * r]);
                 bounds.hi[i] = bounds.hi[i].min(-found[2 * r + 1]);
             }
         }
-        mean_square(&bounds)
     }
 
     /// The highest score found by following the gradient from the centre and from random inputs.

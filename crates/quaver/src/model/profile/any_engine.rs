@@ -5,7 +5,7 @@ use super::{
     Addition, Average, Averaging, Bias, Engine, Inexact, Limits, Operand, OrtFused, Profile, Quantizer, Requantizer,
     Rescale, TfLite, Torch, accumulator_step, float32_step, qdq,
 };
-use crate::model::ir::{Model, Op};
+use crate::model::ir::{Model, Node, Op};
 use crate::model::lower::{LowerError, lower};
 use crate::net::{Band, Cut, Grid, Rounding, ScalarFn, Spread, Step};
 use crate::num::round::U32;
@@ -120,7 +120,15 @@ impl Profile for AnyEngine {
     }
 
     fn rewrite(&self, model: &Model) -> Result<Model, LowerError> {
-        qdq::fuse(model, qdq::Biases::AsStored)
+        let fused = qdq::fuse(model, qdq::Biases::AsStored)?;
+        let is_open = |n: &&Node| matches!(n.op, Op::QGemm { .. }) && n.inputs.get(7).copied().flatten().is_none();
+        match fused.nodes.iter().find(is_open) {
+            None => Ok(fused),
+            Some(node) => {
+                let problem = "an integer product with a float result has no envelope";
+                Err(LowerError::new(&fused, node, problem, "quantize the result, or use --profile ort-fused"))
+            }
+        }
     }
 
     fn float_grid(&self) -> Grid {
@@ -302,8 +310,7 @@ fn integer_operations(model: &Model) -> Vec<&'static str> {
     let counts = |op: &Op| {
         !matches!(op, Op::Identity | Op::QLinearClip { .. } | Op::Reshape | Op::Flatten | Op::Transpose { .. })
     };
-    let on_constants =
-        |n: &crate::model::ir::Node| n.inputs.iter().flatten().all(|v| model.value(*v).constant.is_some());
+    let on_constants = |n: &Node| n.inputs.iter().flatten().all(|v| model.value(*v).constant.is_some());
     let plain = |op: &Op| if *op == Op::QLinearMatMul { "QGemm" } else { op.name() };
     let mut names: Vec<_> =
         model.nodes.iter().filter(|n| counts(&n.op) && !on_constants(n)).map(|n| plain(&n.op)).collect();

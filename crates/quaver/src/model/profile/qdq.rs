@@ -50,6 +50,16 @@ pub(super) fn fuse(model: &Model, biases: Biases) -> Result<Model, LowerError> {
     Ok(fusion.graph.model)
 }
 
+/// Whether all parts of a QLinearConcat have the scale and zero point of the result.
+pub(super) fn concatenates_alike(model: &Model, node: &Node) -> bool {
+    let parameters = |at: usize| {
+        let scale = model.constant(node, at)?.as_f32()?.first().copied()?;
+        Some((scale, model.constant(node, at + 1)?.to_i64()?.first().copied()?))
+    };
+    let result = parameters(0);
+    result.is_some() && (0..(node.inputs.len().max(2) - 2) / 3).all(|part| parameters(3 + 3 * part) == result)
+}
+
 struct Fusion {
     graph: Graph,
     biases: Biases,

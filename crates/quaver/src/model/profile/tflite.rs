@@ -8,7 +8,7 @@ use super::{
     Addition, Average, Averaging, Bias, Inexact, Kernel, Limits, Operand, Pool, Profile, Quantizer, Requantizer,
     Rescale, accumulator_step, float32_step, normal_factor,
 };
-use crate::model::ir::Model;
+use crate::model::ir::{DType, Model, Node, Op};
 use crate::model::lower::LowerError;
 use crate::net::{Grid, Rounding, ScalarFn};
 
@@ -42,7 +42,13 @@ impl Profile for TfLite {
     }
 
     fn rewrite(&self, model: &Model) -> Result<Model, LowerError> {
-        super::qdq::fuse(model, super::qdq::Biases::AsStored)
+        let fused = super::qdq::fuse(model, super::qdq::Biases::AsStored)?;
+        match fused.nodes.iter().find_map(|n| has_no_kernel(&fused, n).map(|why| (n, why))) {
+            None => Ok(fused),
+            Some((node, why)) => {
+                Err(LowerError::new(&fused, node, why, "use the profile of the runtime that runs the file"))
+            }
+        }
     }
 
     fn float_grid(&self) -> Grid {
@@ -155,6 +161,25 @@ impl Profile for TfLite {
                 "TensorFlow Lite Micro reference kernels, without vendor kernels (CMSIS-NN and others)".into()
             }
         }]
+    }
+}
+
+/// Why TensorFlow Lite has no int8 kernel for a node, which only files of other formats have.
+fn has_no_kernel(model: &Model, node: &Node) -> Option<&'static str> {
+    let input = |k: usize| node.inputs.get(k).copied().flatten();
+    let unsigned = input(0).is_some_and(|x| model.value(x).dtype == DType::U8);
+    match node.op {
+        Op::QGemm { .. } if input(7).is_none() => Some("TensorFlow Lite has no integer product with a float result"),
+        Op::QLinearLeakyRelu { .. } | Op::MatMulInteger | Op::ConvInteger { .. } => {
+            Some("TensorFlow Lite has no kernel like this that was measured")
+        }
+        Op::QLinearConcat { .. } if !super::qdq::concatenates_alike(model, node) => {
+            Some("TensorFlow Lite concatenates values of equal scales and zero points only")
+        }
+        Op::QLinearAveragePool { .. } | Op::QLinearGlobalAveragePool { .. } | Op::QLinearMean { .. } if unsigned => {
+            Some("TensorFlow Lite averages int8, and rounds away from the stored zero: uint8 would round otherwise")
+        }
+        _ => None,
     }
 }
 
