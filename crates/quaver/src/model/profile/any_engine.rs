@@ -207,9 +207,12 @@ impl Profile for AnyEngine {
     /// The real sum (sa (a - za) + sb (b - zb)) / sc within a proved error, rounded to a nearest integer, ties to either side.
     ///
     /// # Why
-    /// With r = max(sa, sb) / sc: a 20-bit fixed-point sum rounds each factor by half a unit of 2^-20 r, times 255 (XNNPACK), or each
-    /// operand by at most one unit of 2^-19 r and the rest by one more (reference kernels): below 264 r 2^-20 with the multipliers' own
-    /// errors. A float32 sum makes at most 8 roundings of terms up to 510 r each, and of the zero point.
+    /// In steps of the result, with r = max(sa, sb) / sc, the error allowed is 264 r 2^-20 + 8 u (512 (sa + sb) / sc + |zc|), u = 2^-24.
+    /// - XNNPACK rounds two factors by half a unit of at most 2^-20 r, times 255 each, and the ratios by u of 510 r: 255 + 32 of r 2^-20,
+    ///   and the second term alone is at least 256 of them.
+    /// - The reference kernels round each operand by at most one unit of 2^-19 r, and the result by one more: 6.3 of r 2^-20, and less than
+    ///   one for their multipliers.
+    /// - A float32 sum makes at most 8 roundings, each of terms below 512 (sa + sb) / sc or of the zero point.
     fn add(&self, a: &Operand, b: &Operand, subtract: bool, out: &Quantizer) -> Result<Addition, Inexact> {
         let (sa, sb, sc) = (f64::from(a.scale), f64::from(b.scale), f64::from(out.scale));
         let fixed = 264.0 * sa.max(sb) * 2f64.powi(-20);
