@@ -288,8 +288,14 @@ impl Profile for AnyEngine {
 
     fn assumptions(&self) -> Vec<String> {
         let names: Vec<String> = self.members.iter().map(|m| m.id()).collect();
-        let others = if self.margin { ", and any runtime whose results lie in the envelope of any-engine" } else { "" };
-        let mut all = vec![format!("the runtime is one of {}{others}", names.join(", "))];
+        let mut all = vec![match (names.is_empty(), self.margin) {
+            (true, _) => "the runtime's results lie in the envelope of any-engine".into(),
+            (false, true) => format!(
+                "the runtime is one of {}, or another whose results lie in the envelope of any-engine",
+                names.join(", ")
+            ),
+            (false, false) => format!("the runtime is one of {}", names.join(", ")),
+        }];
         all.extend(self.left_out.iter().map(|(name, why)| format!("the runtime is not {name}: {why}")));
         for assumption in self.members.iter().flat_map(|m| m.assumptions()) {
             if !all.contains(&assumption) {
