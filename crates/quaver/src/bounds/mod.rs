@@ -170,7 +170,7 @@ pub fn analyse_until(prepared: &Prepared, region: &Region, deadline: Option<Inst
 
 /// Tightens the bounds of those elements of a value that a later function makes use of. Batches are independent of one another and run on the
 /// threads of the current pool.
-fn tighten(
+pub(crate) fn tighten(
     prepared: &Prepared,
     analysis: &mut Analysis,
     id: NodeId,

@@ -541,6 +541,12 @@ impl Model {
         self.value(id).constant.as_ref()
     }
 
+    /// The scale at an input position of a node and the zero point behind it, where both are constant; the first of several.
+    pub fn scale_and_zero_point(&self, node: &Node, scale: usize) -> Option<(f32, i64)> {
+        let zero_point = self.constant(node, scale + 1)?.to_i64()?;
+        Some((*self.constant(node, scale)?.as_f32()?.first()?, *zero_point.first()?))
+    }
+
     /// Number of constant elements that nodes read (weights, biases, scales).
     pub fn parameter_count(&self) -> usize {
         let mut seen = vec![false; self.values.len()];

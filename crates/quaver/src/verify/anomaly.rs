@@ -7,14 +7,12 @@ use rand::{Rng, SeedableRng};
 
 use super::attack::Attack;
 use super::{NotAClassifier, Options, PLACES};
-use crate::bounds::{Analysis, Bounds, Prepared, analyse, lower_bounds};
+use crate::bounds::{Bounds, Prepared, analyse, tighten};
 use crate::model::lower::Lowered;
 use crate::net::{Affine, Enclosure, Grid, LinearMap, Net, Node, NodeId, Op, Rounding, Spread, execute_between};
 use crate::num::round::{add_down, add_up, mul_down, mul_up, sub_up};
 use crate::property::Region;
 
-/// Rows of a backward pass that are worked on together.
-const BATCH: usize = 128;
 /// Starts and steps of the search for high scores.
 const STARTS: usize = 4;
 const STEPS: usize = 12;
@@ -104,7 +102,7 @@ impl Autoencoder {
     /// lo <= sum (y_i - x_i)^2 / n <= hi.
     ///
     /// # Rounding
-    /// Bounds on each difference are proved by [`lower_bounds`]; squares, sums and the division are rounded outward.
+    /// Bounds on each difference are proved by backward passes; squares, sums and the division are rounded outward.
     pub fn bound(&self, region: &Region, center: &[f64], options: &Options) -> ScoreBounds {
         let deadline = Instant::now() + options.timeout;
         let own = std::slice::from_ref(&self.bounded);
@@ -152,32 +150,13 @@ impl Differing {
     fn score_bounds(&self, region: &Region) -> (f64, f64) {
         let prepared = Prepared::new(&self.net);
         let Some(mut analysis) = analyse(&prepared, region) else { return (0.0, f64::INFINITY) };
-        let mut bounds = analysis.bounds[self.difference.0].clone();
         for place in PLACES {
             if place != PLACES[0] {
                 analysis.choose_lines(&prepared, place);
             }
-            self.tighten(&prepared, &analysis, &mut bounds);
+            tighten(&prepared, &mut analysis, self.difference, None, |_, _| true);
         }
-        mean_square(&bounds)
-    }
-
-    /// Linear bounds on every difference, where they are better than what is known.
-    fn tighten(&self, prepared: &Prepared, analysis: &Analysis, bounds: &mut Bounds) {
-        let n = bounds.lo.len();
-        let all: Vec<usize> = (0..n).collect();
-        for chunk in all.chunks(BATCH) {
-            let mut rows = vec![0.0; 2 * chunk.len() * n];
-            for (r, &i) in chunk.iter().enumerate() {
-                rows[2 * r * n + i] = 1.0;
-                rows[(2 * r + 1) * n + i] = -1.0;
-            }
-            let found = lower_bounds(prepared, analysis, self.difference, rows, 2 * chunk.len());
-            for (r, &i) in chunk.iter().enumerate() {
-                bounds.lo[i] = bounds.lo[i].max(found[2 * r]);
-                bounds.hi[i] = bounds.hi[i].min(-found[2 * r + 1]);
-            }
-        }
+        mean_square(&analysis.bounds[self.difference.0])
     }
 
     /// The highest score found by following the gradient from the centre and from random inputs.

@@ -33,37 +33,38 @@ fn absorbed(model: &Model, index: usize, profile: &dyn Profile) -> Option<(usize
         return None;
     }
     let producer = model.nodes.iter().position(|n| n.output == input)?;
-    let own = parameters(model, node, (1, 2))?;
+    let own = model.scale_and_zero_point(node, 1)?;
     if result_parameters(model, &model.nodes[producer])? != own {
         return None;
     }
     let whole = model.value(input).range.or(model.value(input).dtype.integer_range())?;
     let q = Quantizer { scale: own.0, zero_point: own.1, range: whole };
-    let end = |e: Option<f32>, open: i64| match e.map_or((open, open), |e| profile.clip_end(e, &q)) {
-        (a, b) if a == b => Some(a.clamp(whole.0, whole.1)),
-        _ => None,
-    };
-    let (lo, hi) = (end(min, whole.0)?, end(max, whole.1)?);
+    let (lo, hi) = ends(profile, &q, min, max)?;
     (lo <= hi).then_some((producer, (lo, hi)))
 }
 
-/// Scale and zero point at two input positions.
-fn parameters(model: &Model, node: &Node, (scale, zero_point): (usize, usize)) -> Option<(f32, i64)> {
-    let scale = *model.constant(node, scale)?.as_f32()?.first()?;
-    Some((scale, *model.constant(node, zero_point)?.to_i64()?.first()?))
+/// The integers that the ends of a clipping become within a value's range; `None` where a runtime of the profile may choose either of two.
+pub(super) fn ends(profile: &dyn Profile, q: &Quantizer, min: Option<f32>, max: Option<f32>) -> Option<(i64, i64)> {
+    let (lo, hi) = q.range;
+    let end = |e: Option<f32>, open: i64| {
+        let (least, most) = e.map_or((open, open), |e| profile.clip_end(e, q));
+        let (least, most) = (least.clamp(lo, hi), most.clamp(lo, hi));
+        (least == most).then_some(least)
+    };
+    Some((end(min, lo)?, end(max, hi)?))
 }
 
 /// Scale and zero point of the result of a kernel that clips it to its range.
 fn result_parameters(model: &Model, node: &Node) -> Option<(f32, i64)> {
-    let at = match node.op {
-        Op::QLinearConv { .. } | Op::QLinearMatMul | Op::QLinearAdd | Op::QLinearSub | Op::QLinearMul => (6, 7),
-        Op::QGemm { .. } => (7, 8),
+    let scale = match node.op {
+        Op::QLinearConv { .. } | Op::QLinearMatMul | Op::QLinearAdd | Op::QLinearSub | Op::QLinearMul => 6,
+        Op::QGemm { .. } => 7,
         Op::QLinearAveragePool { .. }
         | Op::QLinearGlobalAveragePool { .. }
         | Op::QLinearMean { .. }
-        | Op::QLinearRequantize => (3, 4),
-        Op::QuantizeLinear { .. } => (1, 2),
+        | Op::QLinearRequantize => 3,
+        Op::QuantizeLinear { .. } => 1,
         _ => return None,
     };
-    parameters(model, node, at)
+    model.scale_and_zero_point(node, scale)
 }

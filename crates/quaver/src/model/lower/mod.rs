@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::ir::{DType, Model, Node as ModelNode, Op, ValueId};
-use super::profile::Profile;
+use super::profile::{Profile, Resolved};
 use crate::net::{Affine, Grid, LinearMap, Net, Node, NodeId, Pointwise, Quantization, Rounding, ScalarFn, Spread};
 
 mod clips;
@@ -139,10 +139,12 @@ struct Lowering<'a> {
 /// # Errors
 /// If the profile gives the model no exact meaning; the error names the file, the node and what to do.
 pub fn lower(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError> {
-    if let Some(meant) = profile.resolve(model)? {
-        return lower_resolved(model, &*meant);
+    match profile.resolve(model)? {
+        Some(Resolved { profile, members, is_conjunction }) => {
+            Ok(Lowered { members, is_conjunction, ..lower_resolved(model, &*profile)? })
+        }
+        None => lower_resolved(model, profile),
     }
-    lower_resolved(model, profile)
 }
 
 fn lower_resolved(model: &Model, profile: &dyn Profile) -> Result<Lowered, LowerError> {
@@ -190,9 +192,9 @@ fn lower_resolved(model: &Model, profile: &dyn Profile) -> Result<Lowered, Lower
         integer_layers: lowering.integer_layers,
         softmax: softmax.into_iter().map(|s| s.map(|s| s.1)).collect(),
         notes: lowering.notes,
-        members: profile.members().iter().map(|m| lower(model, &**m)).collect::<Result<_, _>>()?,
+        members: vec![],
         executed,
-        is_conjunction: profile.is_conjunction(),
+        is_conjunction: false,
         net: lowering.net,
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::window::Plane;
 use super::{IntegerLayer, Known, LowerError, Lowering, Standing};
 use crate::model::ir::{DType, Node as ModelNode, Op};
-use crate::model::profile::{Bias, Inexact, Kernel, Operand, Quantizer, Requantizer};
+use crate::model::profile::{Bias, Inexact, Kernel, Quantizer, Requantizer};
 use crate::net::{Grid, LinearMap, NodeId, Quantization, Rounding, Spread, Weights};
 
 /// Scales and zero points at two input positions, one of each or one for each channel.
@@ -16,8 +16,8 @@ pub(super) struct Parameters {
 
 impl Parameters {
     /// Parameters of an activation, which has one of each.
-    pub fn operand(&self, range: (i64, i64)) -> Operand {
-        Operand { scale: self.scales[0], zero_point: self.zero_points[0], range }
+    pub fn operand(&self, range: (i64, i64)) -> Quantizer {
+        Quantizer { scale: self.scales[0], zero_point: self.zero_points[0], range }
     }
 
     /// Parameters of a result.
@@ -406,12 +406,8 @@ impl Lowering<'_> {
             };
             functions.push(self.exactly(node, self.profile.requantize(&r))?);
         }
-        let quantization =
-            Quantization { scale: Spread::all(f64::from(output.scale)), zero_point: Spread::all(output.zero_point) };
-        let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
         let inner = if shared { 1 } else { acc.inner };
-        let functions = Spread::axis(functions, inner);
-        Ok(Known::Node(self.pointwise(&name, &shape, acc.node, functions, Some(quantization))))
+        Ok(self.quantized_result(node, acc.node, Spread::axis(functions, inner), &output))
     }
 
     /// R(R(acc) R(R(alpha sx) sw)): both roundings are affine nodes; the first is none below 2^24.

@@ -3,21 +3,27 @@
 use super::layout::{by_index, part_index};
 use super::quantized::Parameters;
 use super::window::Plane;
-use super::{Known, LowerError, Lowering};
+use super::{Known, LowerError, Lowering, clips};
 use crate::model::ir::{Node as ModelNode, Op, Window};
-use crate::model::profile::{Average, Averaging, Bias, Kernel, Operand, Pool, Quantizer, Rescale, ort};
+use crate::model::profile::{Average, Averaging, Bias, Kernel, Pool, Quantizer, Rescale, ort};
 use crate::net::{Dense, From, LinearMap, NodeId, Piecewise, Rounding, ScalarFn, Spread, Weights};
 use crate::num::round::{add_down, add_up};
 
 impl Lowering<'_> {
     /// Scale, zero point and range of an 8-bit operand whose scale and zero point follow it.
-    fn operand(&self, node: &ModelNode, position: usize) -> Result<Operand, LowerError> {
+    fn operand(&self, node: &ModelNode, position: usize) -> Result<Quantizer, LowerError> {
         let range = self.range_of(self.input_id(node, position)?);
         Ok(self.parameters(node, position + 1, position + 2)?.operand(range))
     }
 
-    /// A quantized result of a function of one value.
-    fn quantized_result(&mut self, node: &ModelNode, x: NodeId, functions: Spread<ScalarFn>, out: &Quantizer) -> Known {
+    /// A quantized result: functions of one value.
+    pub(super) fn quantized_result(
+        &mut self,
+        node: &ModelNode,
+        x: NodeId,
+        functions: Spread<ScalarFn>,
+        out: &Quantizer,
+    ) -> Known {
         let quantization = self.meaning(&Parameters::of(out), 1);
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
         Known::Node(self.pointwise(&name, &shape, x, functions, Some(quantization)))
@@ -136,7 +142,7 @@ impl Lowering<'_> {
         &mut self,
         node: &ModelNode,
         p: &Plane,
-        input: &Operand,
+        input: &Quantizer,
         include_pad: bool,
     ) -> Result<NodeId, LowerError> {
         let id = self.argument(node, 0)?;
@@ -148,7 +154,7 @@ impl Lowering<'_> {
     }
 
     /// Taps R((x - zx) sx) of each window, added one after the other in float32.
-    fn float_window_sum(&mut self, node: &ModelNode, p: &Plane, x: &Operand) -> Result<NodeId, LowerError> {
+    fn float_window_sum(&mut self, node: &ModelNode, p: &Plane, x: &Quantizer) -> Result<NodeId, LowerError> {
         let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
         let input = self.argument(node, 0)?;
         let sx = f64::from(x.scale);
@@ -269,7 +275,7 @@ impl Lowering<'_> {
         Ok(self.quantized_result(node, id, Spread::all(f), &out))
     }
 
-    /// Clipping whose ends the profile rounds; where it may round an end in two ways, the result is between both.
+    /// Clipping whose ends the profile rounds.
     pub(super) fn quantized_clip(
         &mut self,
         node: &ModelNode,
@@ -277,25 +283,11 @@ impl Lowering<'_> {
         max: Option<f32>,
     ) -> Result<Known, LowerError> {
         let (x, id) = (self.operand(node, 0)?, self.argument(node, 0)?);
-        let (low, high) = self.clip_ends(&x, min, max);
-        let clip = |lo: i64, hi: i64| ScalarFn::Piecewise(Piecewise::clip(lo as f64, hi as f64));
-        if low.0 != low.1 || high.0 != high.1 {
+        let Some((lo, hi)) = clips::ends(self.profile, &x, min, max) else {
             let problem = "an end of its clipping lies between two integers, and runtimes choose either";
             return Err(self.refuse(node, problem, "name one runtime's --profile"));
-        }
-        Ok(self.quantized_result(
-            node,
-            id,
-            Spread::all(clip(low.0, high.0)),
-            &Quantizer { scale: x.scale, zero_point: x.zero_point, range: x.range },
-        ))
-    }
-
-    /// The integers that the ends of a clipping become: for each the smallest and largest that a runtime may choose.
-    pub(super) fn clip_ends(&self, x: &Operand, min: Option<f32>, max: Option<f32>) -> ((i64, i64), (i64, i64)) {
-        let q = Quantizer { scale: x.scale, zero_point: x.zero_point, range: x.range };
-        let inside = |(a, b): (i64, i64)| (a.clamp(x.range.0, x.range.1), b.clamp(x.range.0, x.range.1));
-        let end = |e: Option<f32>, open: i64| e.map_or((open, open), |e| inside(self.profile.clip_end(e, &q)));
-        (end(min, x.range.0), end(max, x.range.1))
+        };
+        let clip = ScalarFn::Piecewise(Piecewise::clip(lo as f64, hi as f64));
+        Ok(self.quantized_result(node, id, Spread::all(clip), &x))
     }
 }

@@ -1,19 +1,20 @@
 //! `any-engine`: one proof for several runtimes. A requantization may give any integer between a lower and an upper step function.
 
-use super::float32_profile::Float32;
+use std::sync::Arc;
+
 use super::{
-    Addition, Average, Averaging, Bias, Engine, Inexact, Limits, Operand, OrtFused, Profile, Quantizer, Requantizer,
-    Rescale, TfLite, Torch, accumulator_step, float32_step, qdq,
+    Addition, Average, Averaging, Bias, Engine, Inexact, Limits, OrtFused, Profile, Quantizer, Requantizer, Rescale,
+    Resolved, TfLite, Torch, accumulator_step, float32_step, qdq,
 };
 use crate::model::ir::{Model, Node, Op};
 use crate::model::lower::{LowerError, lower};
-use crate::net::{Band, Cut, Grid, Rounding, ScalarFn, Spread, Step};
+use crate::net::{Band, Cut, Rounding, ScalarFn, Spread, Step};
 use crate::num::round::U32;
 
 /// Several runtimes at once.
 pub struct AnyEngine {
     /// The profiles whose results are all allowed.
-    members: Vec<Box<dyn Profile>>,
+    members: Vec<Arc<dyn Profile>>,
     /// Whether everything else that rounds the real value once, within a few float32 roundings, is allowed too.
     margin: bool,
     /// Profiles that were asked for and do not take the model: name and reason.
@@ -31,19 +32,17 @@ impl AnyEngine {
 
     /// Exactly these runtimes.
     pub fn of(members: Vec<Box<dyn Profile>>) -> Self {
-        AnyEngine { members, margin: false, left_out: vec![] }
+        AnyEngine { members: members.into_iter().map(Arc::from).collect(), margin: false, left_out: vec![] }
     }
 
     /// The runtimes that run a model of this format.
-    fn candidates(&self, model: &Model) -> Vec<Box<dyn Profile>> {
-        if !self.members.is_empty() {
-            return self.members.iter().filter_map(|p| super::parse(&p.id()).ok()).collect();
-        }
+    fn candidates(&self, model: &Model) -> Vec<Arc<dyn Profile>> {
         match model.source.format {
-            "tflite" => vec![Box::new(TfLite::Reference), Box::new(TfLite::Xnnpack), Box::new(TfLite::Micro)],
+            _ if !self.members.is_empty() => self.members.clone(),
+            "tflite" => vec![Arc::new(TfLite::Reference), Arc::new(TfLite::Xnnpack), Arc::new(TfLite::Micro)],
             _ => {
-                let torch = Engine::ALL.map(|engine| Box::new(Torch { engine }) as Box<dyn Profile>);
-                torch.into_iter().chain([Box::new(OrtFused { any_x86: false }) as _]).collect()
+                let torch = Engine::ALL.map(|engine| Arc::new(Torch { engine }) as Arc<dyn Profile>);
+                torch.into_iter().chain([Arc::new(OrtFused { any_x86: false }) as _]).collect()
             }
         }
     }
@@ -99,14 +98,18 @@ impl Profile for AnyEngine {
         "every runtime at once: what each of them may compute"
     }
 
-    fn resolve(&self, model: &Model) -> Result<Option<Box<dyn Profile>>, LowerError> {
-        let fused = qdq::fuse(model, qdq::Biases::AsStored)?;
+    fn resolve(&self, model: &Model) -> Result<Option<Resolved>, LowerError> {
+        let operations = integer_operations(&qdq::fuse(model, qdq::Biases::AsStored)?);
         let mut resolved = AnyEngine { members: vec![], margin: self.margin, left_out: vec![] };
+        let mut members = vec![];
         for member in self.candidates(model) {
-            let same = |m: &Model| integer_operations(m) == integer_operations(&fused);
-            match member.rewrite(model).and_then(|m| lower(model, &*member).map(|_| same(&m))) {
-                Ok(true) => resolved.members.push(member),
-                Ok(false) => {
+            let same = member.rewrite(model).map(|m| integer_operations(&m) == operations);
+            match same.and_then(|same| Ok((same, lower(model, &*member)?))) {
+                Ok((true, lowered)) => {
+                    resolved.members.push(member);
+                    members.push(lowered);
+                }
+                Ok((false, _)) => {
                     resolved.left_out.push((member.id(), "it executes another graph, with parts in float32".into()));
                 }
                 Err(e) => resolved.left_out.push((member.id(), e.problem().to_string())),
@@ -116,7 +119,7 @@ impl Profile for AnyEngine {
             let problem = format!("{name} does not take this model: {reason}");
             return Err(LowerError::at(model, None, problem, "leave it out of the list"));
         }
-        Ok(Some(Box::new(resolved)))
+        Ok(Some(Resolved { profile: Box::new(resolved), members, is_conjunction: !self.margin }))
     }
 
     fn rewrite(&self, model: &Model) -> Result<Model, LowerError> {
@@ -129,22 +132,6 @@ impl Profile for AnyEngine {
                 Err(LowerError::new(&fused, node, problem, "quantize the result, or use --profile ort-fused"))
             }
         }
-    }
-
-    fn float_grid(&self) -> Grid {
-        Float32.float_grid()
-    }
-
-    fn dot(&self, products: usize) -> Option<Rounding> {
-        Float32.dot(products)
-    }
-
-    fn single(&self) -> Rounding {
-        Float32.single()
-    }
-
-    fn dequantize(&self, difference: i64, scale: f32) -> Option<f64> {
-        Float32.dequantize(difference, scale)
     }
 
     /// Margin: |x / s - v| <= 4 u |x / s|, u = 2^-24 (a division, or a reciprocal and a product), ties to either side.
@@ -213,12 +200,12 @@ impl Profile for AnyEngine {
     /// - The reference kernels round each operand by at most one unit of 2^-19 r, and the result by one more: 6.3 of r 2^-20, and less than
     ///   one for their multipliers.
     /// - A float32 sum makes at most 8 roundings, each of terms below 512 (sa + sb) / sc or of the zero point.
-    fn add(&self, a: &Operand, b: &Operand, subtract: bool, out: &Quantizer) -> Result<Addition, Inexact> {
+    fn add(&self, a: &Quantizer, b: &Quantizer, subtract: bool, out: &Quantizer) -> Result<Addition, Inexact> {
         let (sa, sb, sc) = (f64::from(a.scale), f64::from(b.scale), f64::from(out.scale));
         let fixed = 264.0 * sa.max(sb) * 2f64.powi(-20);
         let float = 8.0 * U32 * (512.0 * (sa + sb) + sc * out.zero_point.unsigned_abs() as f64);
         let slack = (fixed + float) * (1.0 + 1e-9);
-        let of = |o: &Operand, scale: f64| Rescale::Affine {
+        let of = |o: &Quantizer, scale: f64| Rescale::Affine {
             scale,
             bias: -scale * o.zero_point as f64,
             rounding: Rounding::Exact,
@@ -259,7 +246,7 @@ impl Profile for AnyEngine {
     }
 
     /// Margin: v = (q - z) s / s' within 4 roundings of it and of the zero point.
-    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+    fn rescale(&self, from: &Quantizer, to: &Quantizer) -> Result<ScalarFn, Inexact> {
         let found = self.members.iter().map(|m| m.rescale(from, to)).collect();
         let unit = f64::from(from.scale) / f64::from(to.scale);
         let side = |sign: f64| {
@@ -276,14 +263,6 @@ impl Profile for AnyEngine {
         let limits = self.members.iter().map(|m| m.limits());
         let accumulator = limits.clone().filter_map(|l| l.accumulator).chain([1 << 31]).min();
         Limits { accumulator, saturating_pairs: limits.clone().any(|l| l.saturating_pairs) }
-    }
-
-    fn is_conjunction(&self) -> bool {
-        !self.margin
-    }
-
-    fn members(&self) -> Vec<Box<dyn Profile>> {
-        self.members.iter().filter_map(|m| super::parse(&m.id()).ok()).collect()
     }
 
     fn assumptions(&self) -> Vec<String> {

@@ -6,9 +6,10 @@
 use std::fmt;
 
 use super::ir::Model;
-use super::lower::LowerError;
-use crate::net::{Cut, Grid, Rounding, ScalarFn, Step};
+use super::lower::{LowerError, Lowered};
+use crate::net::{Cut, Grid, Rounding, ScalarFn, Spread, Step};
 use crate::num::float32;
+use crate::num::round::gamma32;
 
 mod any_engine;
 mod fixed_point;
@@ -38,13 +39,6 @@ pub struct Quantizer {
     pub zero_point: i64,
     /// Smallest and largest integer.
     pub range: (i64, i64),
-}
-
-impl Quantizer {
-    /// The same as parameters of an operand.
-    pub fn operand(&self) -> Operand {
-        Operand { scale: self.scale, zero_point: self.zero_point, range: self.range }
-    }
 }
 
 /// What computes an integer product: runtimes have kernels of their own for each.
@@ -86,17 +80,6 @@ pub struct Requantizer {
     pub accumulator: (i64, i64),
     /// Scale, zero point and range of the result.
     pub output: Quantizer,
-}
-
-/// Scale and zero point of an operand.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Operand {
-    /// Step width.
-    pub scale: f32,
-    /// Integer that stands for zero.
-    pub zero_point: i64,
-    /// Smallest and largest integer.
-    pub range: (i64, i64),
 }
 
 /// An element-wise map of an operand, ahead of a sum.
@@ -160,7 +143,7 @@ pub struct Average {
     /// How many elements.
     pub count: usize,
     /// Parameters of the elements.
-    pub input: Operand,
+    pub input: Quantizer,
     /// Parameters of the result.
     pub output: Quantizer,
 }
@@ -183,6 +166,10 @@ pub struct Limits {
     pub saturating_pairs: bool,
 }
 
+/// Roundings beyond the products and the bias that a runtime may add by folding neighbouring operations into a sum
+/// (alpha, beta, a batch normalization, a constant factor).
+const FOLDED: usize = 8;
+
 /// One arithmetic.
 pub trait Profile: Send + Sync {
     /// The name users type, with parameters.
@@ -199,17 +186,28 @@ pub trait Profile: Send + Sync {
         Ok(model.clone())
     }
 
-    /// What float values are.
-    fn float_grid(&self) -> Grid;
+    /// What float values are: float32 where a profile does not say otherwise, as in the next three.
+    fn float_grid(&self) -> Grid {
+        Grid::Float32
+    }
 
     /// What the runtime may do to a sum of this many products; `None` when the sum is too long to bound.
-    fn dot(&self, products: usize) -> Option<Rounding>;
+    ///
+    /// In float32 |result - exact| <= gamma32(products + 8) (sum |w||x| + |b|) + (products + 8) 2^-149 (gradual underflow).
+    fn dot(&self, products: usize) -> Option<Rounding> {
+        let absolute = (products + FOLDED) as f64 * f64::from(f32::from_bits(1));
+        Some(Rounding::Slack { relative: gamma32(products + FOLDED)?, absolute: Spread::all(absolute) })
+    }
 
     /// What it does to the result of one float operation.
-    fn single(&self) -> Rounding;
+    fn single(&self) -> Rounding {
+        Rounding::Nearest32
+    }
 
     /// scale (q - zero point), as a constant is dequantized; `None` when that is not an `f64`.
-    fn dequantize(&self, difference: i64, scale: f32) -> Option<f64>;
+    fn dequantize(&self, difference: i64, scale: f32) -> Option<f64> {
+        Some(f64::from(difference as f32 * scale))
+    }
 
     /// x -> integer.
     fn quantize(&self, quantizer: &Quantizer) -> ScalarFn;
@@ -231,7 +229,7 @@ pub trait Profile: Send + Sync {
     ///
     /// # Errors
     /// Why the profile has no exact formula here.
-    fn add(&self, a: &Operand, b: &Operand, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
+    fn add(&self, a: &Quantizer, b: &Quantizer, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
         let _ = (a, b, subtract, output);
         Err(Inexact::new("the sum of quantized values has no exact formula"))
     }
@@ -249,7 +247,7 @@ pub trait Profile: Send + Sync {
     ///
     /// # Errors
     /// Why the profile has no exact formula here.
-    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+    fn rescale(&self, from: &Quantizer, to: &Quantizer) -> Result<ScalarFn, Inexact> {
         let _ = (from, to);
         Err(Inexact::new("a change of scale has no exact formula"))
     }
@@ -264,23 +262,13 @@ pub trait Profile: Send + Sync {
         false
     }
 
-    /// The profile that this one means for a model, where it means different ones.
+    /// What this profile means for a model, where it stands for several others.
     ///
     /// # Errors
     /// If it has no meaning for the model.
-    fn resolve(&self, model: &Model) -> Result<Option<Box<dyn Profile>>, LowerError> {
+    fn resolve(&self, model: &Model) -> Result<Option<Resolved>, LowerError> {
         let _ = model;
         Ok(None)
-    }
-
-    /// Whether nothing but the members' own results is meant, so that a proof for each of them is a proof.
-    fn is_conjunction(&self) -> bool {
-        false
-    }
-
-    /// The profiles that this one stands for, where it is an envelope of several: each computes one of the results it allows.
-    fn members(&self) -> Vec<Box<dyn Profile>> {
-        vec![]
     }
 
     /// Side conditions of the formulas.
@@ -302,6 +290,16 @@ impl Inexact {
     pub fn new(reason: impl Into<String>) -> Self {
         Inexact(reason.into())
     }
+}
+
+/// A profile that stands for others, for one model.
+pub struct Resolved {
+    /// The profile that allows every execution of the members.
+    pub profile: Box<dyn Profile>,
+    /// The model under each of the others that take it: each computes one of the results that the profile allows.
+    pub members: Vec<Lowered>,
+    /// Whether nothing but the members' own results is meant, so that a proof for each of them is a proof.
+    pub is_conjunction: bool,
 }
 
 impl fmt::Debug for dyn Profile {

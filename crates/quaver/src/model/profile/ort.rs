@@ -1,8 +1,8 @@
 //! The formulas of ONNX Runtime's CPU kernels, bit for bit (see `docs/profiles.md` for what was measured).
 
 use super::{
-    Addition, Average, Averaging, Bias, Inexact, Limits, Operand, Pool, Quantizer, Requantizer, Rescale,
-    accumulator_step, float32_step, normal_factor,
+    Addition, Average, Averaging, Bias, Inexact, Limits, Pool, Quantizer, Requantizer, Rescale, accumulator_step,
+    float32_step, normal_factor,
 };
 use crate::net::{Rounding, ScalarFn, Step};
 
@@ -33,7 +33,7 @@ pub fn requantize(r: &Requantizer) -> Result<ScalarFn, Inexact> {
 }
 
 /// QLinearAdd: p = R(sa/sc), q = R(sb/sc), c = R(zc - fma(p, za, R(q zb))); clip(rne(fma(p, a, fma(q, b, c)))).
-pub fn add(a: &Operand, b: &Operand, subtract: bool, out: &Quantizer) -> Result<Addition, Inexact> {
+pub fn add(a: &Quantizer, b: &Quantizer, subtract: bool, out: &Quantizer) -> Result<Addition, Inexact> {
     if subtract {
         return Err(Inexact::new("ONNX Runtime has no kernel for the difference of quantized values"));
     }
@@ -81,7 +81,7 @@ pub fn average(average: &Average) -> Result<Averaging, Inexact> {
 }
 
 /// q -> quantize(g(R((q - z) s))) for a non-decreasing float32 function g.
-pub fn rescale(from: &Operand, to: &Quantizer, g: impl Fn(f32) -> f32) -> Result<ScalarFn, Inexact> {
+pub fn rescale(from: &Quantizer, to: &Quantizer, g: impl Fn(f32) -> f32) -> Result<ScalarFn, Inexact> {
     let (s, z) = (from.scale, from.zero_point);
     let f = |q: i64| quantize_value(g((q - z) as f32 * s), to);
     let guess = |k| (k - to.zero_point) as f64 * f64::from(to.scale / s) + z as f64;

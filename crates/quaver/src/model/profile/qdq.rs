@@ -52,12 +52,9 @@ pub(super) fn fuse(model: &Model, biases: Biases) -> Result<Model, LowerError> {
 
 /// Whether all parts of a QLinearConcat have the scale and zero point of the result.
 pub(super) fn concatenates_alike(model: &Model, node: &Node) -> bool {
-    let parameters = |at: usize| {
-        let scale = model.constant(node, at)?.as_f32()?.first().copied()?;
-        Some((scale, model.constant(node, at + 1)?.to_i64()?.first().copied()?))
-    };
-    let result = parameters(0);
-    result.is_some() && (0..(node.inputs.len().max(2) - 2) / 3).all(|part| parameters(3 + 3 * part) == result)
+    let result = model.scale_and_zero_point(node, 0);
+    let parts = 0..(node.inputs.len().max(2) - 2) / 3;
+    result.is_some() && parts.map(|k| model.scale_and_zero_point(node, 3 + 3 * k)).all(|part| part == result)
 }
 
 struct Fusion {

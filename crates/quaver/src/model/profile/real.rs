@@ -1,6 +1,6 @@
 //! `real`: exact real arithmetic on the stored numbers, rounding to integers to nearest, ties to even.
 
-use super::{Addition, Average, Averaging, Bias, Inexact, Limits, Operand, Profile, Quantizer, Requantizer, Rescale};
+use super::{Addition, Average, Averaging, Bias, Inexact, Limits, Profile, Quantizer, Requantizer, Rescale};
 use crate::net::{Cut, Grid, Rounding, ScalarFn, Step};
 use crate::num::{Dyadic, Ratio};
 
@@ -44,9 +44,9 @@ impl Profile for Real {
     }
 
     /// The nearest integer to (sa (a - za) +- sb (b - zb)) / sc + zc.
-    fn add(&self, a: &Operand, b: &Operand, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
+    fn add(&self, a: &Quantizer, b: &Quantizer, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
         // 24 + 9 bits each.
-        let of = |o: &Operand, sign: f64| {
+        let of = |o: &Quantizer, sign: f64| {
             let scale = sign * f64::from(o.scale);
             Rescale::Affine { scale, bias: -scale * o.zero_point as f64, rounding: Rounding::Exact }
         };
@@ -60,7 +60,7 @@ impl Profile for Real {
         Ok(Averaging::OfSum(ScalarFn::Step(nearest_step(&unit, n * x.zero_point, &average.output, |j| j % 2 == 0))))
     }
 
-    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+    fn rescale(&self, from: &Quantizer, to: &Quantizer) -> Result<ScalarFn, Inexact> {
         Ok(ScalarFn::Step(nearest_step(&exact(from.scale), from.zero_point, to, |j| j % 2 == 0)))
     }
 

@@ -3,14 +3,13 @@
 //! Notation. R(x): x rounded once to float32, to nearest, ties to even; D(x): to float64. rne: to the nearest integer, ties to even;
 //! raz: ties away from zero.
 
-use super::float32_profile::Float32;
 use super::{
-    Addition, Average, Averaging, Bias, Inexact, Kernel, Limits, Operand, Pool, Profile, Quantizer, Requantizer,
-    Rescale, accumulator_step, float32_step, normal_factor,
+    Addition, Average, Averaging, Bias, Inexact, Kernel, Limits, Pool, Profile, Quantizer, Requantizer, Rescale,
+    accumulator_step, float32_step, normal_factor,
 };
 use crate::model::ir::{DType, Model, Node, Op};
 use crate::model::lower::LowerError;
-use crate::net::{Grid, Rounding, ScalarFn};
+use crate::net::{Rounding, ScalarFn};
 
 /// A TensorFlow Lite runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,22 +48,6 @@ impl Profile for TfLite {
                 Err(LowerError::new(&fused, node, why, "use the profile of the runtime that runs the file"))
             }
         }
-    }
-
-    fn float_grid(&self) -> Grid {
-        Float32.float_grid()
-    }
-
-    fn dot(&self, products: usize) -> Option<Rounding> {
-        Float32.dot(products)
-    }
-
-    fn single(&self) -> Rounding {
-        Float32.single()
-    }
-
-    fn dequantize(&self, difference: i64, scale: f32) -> Option<f64> {
-        Float32.dequantize(difference, scale)
     }
 
     /// Reference, Micro: clip(raz(R(x / s)) + z). XNNPACK: clip(rne(R(x R(1 / s))) + z).
@@ -109,7 +92,7 @@ impl Profile for TfLite {
         (rounded, rounded)
     }
 
-    fn add(&self, a: &Operand, b: &Operand, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
+    fn add(&self, a: &Quantizer, b: &Quantizer, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
         match self {
             TfLite::Xnnpack if delegated(a, output) && delegated(b, output) => Ok(add_xnnpack(a, b, subtract, output)),
             _ => add_fixed_point(a, b, subtract, output),
@@ -132,7 +115,7 @@ impl Profile for TfLite {
     }
 
     /// Reference, Micro: fixed point, rounded twice, with D(s / s'). XNNPACK: floor(((q - z) rne(256 R(s / s')) + 128) / 256).
-    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+    fn rescale(&self, from: &Quantizer, to: &Quantizer) -> Result<ScalarFn, Inexact> {
         let ratio = normal_factor(from.scale / to.scale)?;
         if *self == TfLite::Xnnpack {
             if !(2f32.powi(-8)..=2f32.powi(7)).contains(&ratio) {
@@ -251,12 +234,12 @@ fn single32(k: f32, r: &Requantizer) -> Result<ScalarFn, Inexact> {
 
 /// m = 2 max(sa, sb); each operand becomes (q - z) 2^20 times the multiplier of D(s / m), the sum is multiplied by that of
 /// D(m / (2^20 so)).
-fn add_fixed_point(a: &Operand, b: &Operand, subtract: bool, out: &Quantizer) -> Result<Addition, Inexact> {
+fn add_fixed_point(a: &Quantizer, b: &Quantizer, subtract: bool, out: &Quantizer) -> Result<Addition, Inexact> {
     const SHIFT: i64 = 20;
     let (sa, sb, so) = (f64::from(a.scale), f64::from(b.scale), f64::from(out.scale));
     let m = 2.0 * sa.max(sb);
     let last = Multiplier::new(m / ((1 << SHIFT) as f64 * so));
-    let operand = |o: &Operand, s: f64, sign: f64| {
+    let operand = |o: &Quantizer, s: f64, sign: f64| {
         let multiplier = Multiplier::new(s / m);
         Rescale::table(o.range, sign, |q| multiplier.apply((q - o.zero_point) << SHIFT))
     };
@@ -296,16 +279,16 @@ fn mean_float(average: &Average) -> Result<Averaging, Inexact> {
 }
 
 /// Whether XNNPACK takes an operand of a sum: its scale ratio is in [2^-10, 2^8).
-fn delegated(o: &Operand, out: &Quantizer) -> bool {
+fn delegated(o: &Quantizer, out: &Quantizer) -> bool {
     (2f32.powi(-10)..2f32.powi(8)).contains(&(o.scale / out.scale))
 }
 
 /// r = R(s / so); n = 20 - floor(log2(max r)); m = rne(r 2^n); floor((ma (qa - za) + mb (qb - zb) + 2^(n - 1)) / 2^n).
-fn add_xnnpack(a: &Operand, b: &Operand, subtract: bool, out: &Quantizer) -> Addition {
+fn add_xnnpack(a: &Quantizer, b: &Quantizer, subtract: bool, out: &Quantizer) -> Addition {
     let (ra, rb) = (a.scale / out.scale, b.scale / out.scale);
     let n = 20 - (((ra.max(rb).to_bits() >> 23) & 0xff) as i32 - 127);
     let scaled = |r: f32| (f64::from(r) * 2f64.powi(n)).round_ties_even();
-    let operand = |o: &Operand, scale: f64| Rescale::Affine {
+    let operand = |o: &Quantizer, scale: f64| Rescale::Affine {
         scale,
         bias: -scale * o.zero_point as f64,
         rounding: Rounding::Exact,

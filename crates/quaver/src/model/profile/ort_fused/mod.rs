@@ -7,12 +7,11 @@
 mod fuse;
 mod passes;
 
-use super::float32_profile::Float32;
 use super::graph::{Graph, passes_integers};
-use super::{Addition, Average, Averaging, Inexact, Limits, Operand, Profile, Quantizer, Requantizer, ort};
+use super::{Addition, Average, Averaging, Inexact, Limits, Profile, Quantizer, Requantizer, ort};
 use crate::model::ir::Model;
 use crate::model::lower::LowerError;
-use crate::net::{Grid, Rounding, ScalarFn};
+use crate::net::ScalarFn;
 
 /// ONNX Runtime, default optimization level, on a CPU whose u8 x s8 products do not saturate (VNNI), or on any x86 CPU.
 #[derive(Clone, Copy, Debug)]
@@ -52,22 +51,6 @@ impl Profile for OrtFused {
         Ok(graph.model)
     }
 
-    fn float_grid(&self) -> Grid {
-        Float32.float_grid()
-    }
-
-    fn dot(&self, products: usize) -> Option<Rounding> {
-        Float32.dot(products)
-    }
-
-    fn single(&self) -> Rounding {
-        Float32.single()
-    }
-
-    fn dequantize(&self, difference: i64, scale: f32) -> Option<f64> {
-        Float32.dequantize(difference, scale)
-    }
-
     fn quantize(&self, q: &Quantizer) -> ScalarFn {
         ScalarFn::Step(ort::quantize(q))
     }
@@ -76,7 +59,7 @@ impl Profile for OrtFused {
         ort::requantize(r)
     }
 
-    fn add(&self, a: &Operand, b: &Operand, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
+    fn add(&self, a: &Quantizer, b: &Quantizer, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
         ort::add(a, b, subtract, output)
     }
 
@@ -84,7 +67,7 @@ impl Profile for OrtFused {
         ort::average(average)
     }
 
-    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+    fn rescale(&self, from: &Quantizer, to: &Quantizer) -> Result<ScalarFn, Inexact> {
         ort::rescale(from, to, |v| v)
     }
 

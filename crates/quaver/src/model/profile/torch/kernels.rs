@@ -2,8 +2,8 @@
 
 use super::Engine;
 use crate::model::profile::{
-    Addition, Average, Averaging, Bias, Inexact, Kernel, Operand, Pool, Quantizer, Requantizer, Rescale,
-    accumulator_step, float32_step, normal_factor,
+    Addition, Average, Averaging, Bias, Inexact, Kernel, Pool, Quantizer, Requantizer, Rescale, accumulator_step,
+    float32_step, normal_factor,
 };
 use crate::net::{Rounding, ScalarFn};
 
@@ -84,14 +84,14 @@ fn real_result(r: &Requantizer, b: f32, ats: f32, engine: Engine) -> Result<Box<
 }
 
 /// fma(q, s, -R(s z)): an operand as the vector code dequantizes it.
-fn vector_operand(o: &Operand) -> (f32, f32) {
+fn vector_operand(o: &Quantizer) -> (f32, f32) {
     (o.scale, -(o.scale * o.zero_point as f32))
 }
 
 /// quantized::add: clip(rne(R(R(f(a) + f(b)) R(1/sc))) + zc) with f(q) = fma(q, s, -R(s z)).
-pub(super) fn add(a: &Operand, b: &Operand, out: &Quantizer) -> Result<Addition, Inexact> {
+pub(super) fn add(a: &Quantizer, b: &Quantizer, out: &Quantizer) -> Result<Addition, Inexact> {
     normal_factor(1.0 / out.scale)?;
-    let of = |o: &Operand| {
+    let of = |o: &Quantizer| {
         let (scale, bias) = vector_operand(o);
         Rescale::Affine { scale: f64::from(scale), bias: f64::from(bias), rounding: Rounding::Nearest32 }
     };
@@ -105,8 +105,8 @@ pub(super) fn add(a: &Operand, b: &Operand, out: &Quantizer) -> Result<Addition,
 }
 
 /// Whether the last elements of a tensor, which no vector holds, are added alike: there f(q) is R((q - z) s).
-pub(super) fn adds_everywhere_alike(a: &Operand, b: &Operand, out: &Quantizer) -> bool {
-    let both = |o: &Operand| {
+pub(super) fn adds_everywhere_alike(a: &Quantizer, b: &Quantizer, out: &Quantizer) -> bool {
+    let both = |o: &Quantizer| {
         let (scale, bias) = vector_operand(o);
         let of = |q: i64| ((q as f32).mul_add(scale, bias), (q - o.zero_point) as f32 * scale);
         (o.range.0..=o.range.1).map(of).collect::<Vec<_>>()
@@ -146,7 +146,7 @@ pub(super) fn average(average: &Average) -> Result<Averaging, Inexact> {
 
 /// A part of quantized::cat: clip(rne(R(v R(1/so))) + zo), where v is R((q - z) s) or, with channels last, fma(q, s, -R(s z)):
 /// exact where both give the same for every q.
-pub(super) fn rescale(from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+pub(super) fn rescale(from: &Quantizer, to: &Quantizer) -> Result<ScalarFn, Inexact> {
     let (scale, bias) = vector_operand(from);
     let plain = |q: i64| quantize((q - from.zero_point) as f32 * from.scale, to);
     let vector = |q: i64| quantize((q as f32).mul_add(scale, bias), to);

@@ -6,14 +6,11 @@
 mod kernels;
 mod refuse;
 
-use super::float32_profile::Float32;
 use super::qdq::{self, Biases};
-use super::{
-    Addition, Average, Averaging, Inexact, Kernel, Limits, Operand, Profile, Quantizer, Requantizer, float32_step,
-};
+use super::{Addition, Average, Averaging, Inexact, Kernel, Limits, Profile, Quantizer, Requantizer, float32_step};
 use crate::model::ir::Model;
 use crate::model::lower::LowerError;
-use crate::net::{Grid, Rounding, ScalarFn};
+use crate::net::ScalarFn;
 
 /// What `torch.backends.quantized.engine` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,22 +82,6 @@ impl Profile for Torch {
         Ok(fused)
     }
 
-    fn float_grid(&self) -> Grid {
-        Float32.float_grid()
-    }
-
-    fn dot(&self, products: usize) -> Option<Rounding> {
-        Float32.dot(products)
-    }
-
-    fn single(&self) -> Rounding {
-        Float32.single()
-    }
-
-    fn dequantize(&self, difference: i64, scale: f32) -> Option<f64> {
-        Float32.dequantize(difference, scale)
-    }
-
     /// clip(rne(R(x R(1/s))) + z).
     fn quantize(&self, q: &Quantizer) -> ScalarFn {
         let guess = |k: i64| (k as f64 - q.zero_point as f64 - 0.5) * f64::from(q.scale);
@@ -120,7 +101,7 @@ impl Profile for Torch {
         (rounded, rounded)
     }
 
-    fn add(&self, a: &Operand, b: &Operand, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
+    fn add(&self, a: &Quantizer, b: &Quantizer, subtract: bool, output: &Quantizer) -> Result<Addition, Inexact> {
         if subtract || self.engine == Engine::Qnnpack {
             let what = if subtract { "a difference" } else { "qnnpack's sum" };
             return Err(Inexact::new(format!("{what} of quantized values has no known formula")));
@@ -135,7 +116,7 @@ impl Profile for Torch {
         kernels::average(average)
     }
 
-    fn rescale(&self, from: &Operand, to: &Quantizer) -> Result<ScalarFn, Inexact> {
+    fn rescale(&self, from: &Quantizer, to: &Quantizer) -> Result<ScalarFn, Inexact> {
         kernels::rescale(from, to)
     }
 
