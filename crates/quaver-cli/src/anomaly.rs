@@ -69,7 +69,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         let center = inputs.batch(rows[i], rows[i] + 1).swap_remove(0);
         let region = property::ball(&lowered, &center, &radius, args.clip.as_ref())
             .map_err(|e| fail(format!("row {}: {e}", rows[i]), "change --clip, or leave the row out with --indices"))?;
-        let options = Options { timeout: args.timeout, seed: args.seed };
+        let options = Options { timeout: args.timeout, seed: args.seed, ..Options::default() };
         Ok((autoencoder.bound(&region, &center, &options), start.elapsed().as_secs_f64()))
     };
     in_order(rows.len(), decide, |i, outcome| {

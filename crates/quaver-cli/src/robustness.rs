@@ -10,7 +10,7 @@ use quaver::model::lower::Lowered;
 use quaver::net::execute;
 use quaver::num::Ratio;
 use quaver::property::{self, Robustness};
-use quaver::verify::{Options, Verdict, Verifier};
+use quaver::verify::{Options, Verdict, Verifier, Witness};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -84,9 +84,17 @@ struct Case {
 
 /// One answer.
 struct Outcome {
+    claim: Robustness,
     center: Vec<f64>,
     verdict: Verdict,
     seconds: f64,
+}
+
+impl Outcome {
+    /// The class that a witness is given.
+    fn class(&self, witness: &Witness) -> usize {
+        self.claim.rival(witness.polyhedron())
+    }
 }
 
 /// One answer in JSON; numbers that are not finite become null.
@@ -100,7 +108,8 @@ struct Line<'a> {
     seconds: f64,
     bound: Option<f64>,
     method: Option<&'static str>,
-    why: Option<&'static str>,
+    why: Option<&'a str>,
+    subproblems: Option<u64>,
     witness: Option<&'a [f64]>,
     witness_class: Option<usize>,
     witness_outputs: Option<&'a [f64]>,
@@ -150,7 +159,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
             match &outcome.verdict {
                 Verdict::Holds(_) => count.holds += 1,
                 Verdict::Violated(w) => (count.violated += 1, witnesses.push(w.input().to_vec())).0,
-                Verdict::Undecided { .. } => count.undecided += 1,
+                Verdict::Undecided(_) => count.undecided += 1,
             }
             job.show(case, &outcome, &bar, session)
         },
@@ -205,12 +214,12 @@ impl<'a> Job<'a> {
             Ties::Strict => property::Ties::Strict,
             Ties::First => property::Ties::First,
         };
-        let options = Options { timeout: self.args.timeout, seed: self.args.seed };
+        let options = Options { timeout: self.args.timeout, seed: self.args.seed, ..Options::default() };
         let claim = Robustness { region, center: Some(center.clone()), label: case.label, ties };
         let verdict = self.verifier.robustness(&claim, &options).map_err(|e| {
             fail(format!("{}: row {}: {e}", self.args.model.display(), case.row), "see `quaver inspect`")
         })?;
-        Ok(Outcome { center, verdict, seconds: start.elapsed().as_secs_f64() })
+        Ok(Outcome { claim, center, verdict, seconds: start.elapsed().as_secs_f64() })
     }
 
     fn show(&self, case: &Case, outcome: &Outcome, bar: &ProgressBar, session: &mut Session<'_>) -> Result<()> {
@@ -232,6 +241,7 @@ impl<'a> Job<'a> {
             bound: None,
             method: None,
             why: None,
+            subproblems: None,
             witness: None,
             witness_class: None,
             witness_outputs: None,
@@ -240,10 +250,11 @@ impl<'a> Job<'a> {
         // Adding zero turns -0 into 0.
         match &outcome.verdict {
             Verdict::Holds(proof) => {
-                Line { verdict: "holds", bound: Some(proof.margin() + 0.0), method: Some(proof.method()), ..line }
+                let (bound, method) = (Some(proof.margin() + 0.0), Some(proof.method()));
+                Line { verdict: "holds", bound, method, subproblems: Some(proof.subproblems()), ..line }
             }
             Verdict::Violated(w) => {
-                let witness_class = Some(w.class());
+                let witness_class = Some(outcome.class(w));
                 Line {
                     verdict: "violated",
                     witness: Some(w.input()),
@@ -253,7 +264,10 @@ impl<'a> Job<'a> {
                     ..line
                 }
             }
-            Verdict::Undecided { bound, why } => Line { bound: Some(bound + 0.0), why: Some(why), ..line },
+            Verdict::Undecided(u) => {
+                let (bound, why) = (Some(u.bound + 0.0), Some(&u.why[..]));
+                Line { bound, why, subproblems: Some(u.subproblems), ..line }
+            }
         }
     }
 
@@ -278,9 +292,9 @@ impl<'a> Job<'a> {
                     false => format!(" under {}", w.profile()),
                 };
                 let place = changes(&outcome.center, w.input());
-                format!("violated   class {}{start}{runtime} at {place}", w.class())
+                format!("violated   class {}{start}{runtime} at {place}", outcome.class(w))
             }
-            Verdict::Undecided { bound, why } => format!("undecided  margin at least {}; {why}", number(*bound)),
+            Verdict::Undecided(u) => format!("undecided  margin at least {}; {}", number(u.bound), u.why),
         };
         let width = (self.inputs.rows - 1).to_string().len();
         format!("row {:<width$}{radius}  class {}  {:.3} s  {what}", case.row, case.label, outcome.seconds)

@@ -64,7 +64,7 @@ fn follow(bytes: &[u8]) -> usize {
         let Ok(verifier) = Verifier::new(&lowered) else { continue };
         let Ok(region) = ball(&lowered, &inputs[0], &"1/4".parse().expect("a number"), None) else { continue };
         let claim = Robustness { region, center: None, label: 0, ties: Ties::Strict };
-        let options = Options { timeout: Duration::from_millis(20), seed: 0 };
+        let options = Options { timeout: Duration::from_millis(20), ..Options::default() };
         if verifier.robustness(&claim, &options).is_ok() {
             reached = 3;
         }

@@ -239,7 +239,7 @@ fn eqvs_network_has_its_published_accuracy_and_robustness() {
                 match verifier.robustness(&claim, &Options::default()).expect("a verdict") {
                     Verdict::Holds(_) => "holds",
                     Verdict::Violated(_) => "violated",
-                    Verdict::Undecided { .. } => "undecided",
+                    Verdict::Undecided(_) => "undecided",
                 }
             })
             .collect();

@@ -326,7 +326,7 @@ fn check_verdict(seed: u64, ties: Ties) -> &'static str {
             assert!(!wins(&scores[at]), "seed {seed}: the witness does not refute");
             "violated"
         }
-        Verdict::Undecided { .. } => "undecided",
+        Verdict::Undecided(_) => "undecided",
     }
 }
 
@@ -395,7 +395,7 @@ fn check_envelope(seed: u64, is_conjunction: bool) -> &'static str {
             assert!(!wins(&scores[member][3 * at..3 * at + 3]), "seed {seed}: the witness does not refute");
             "violated"
         }
-        Verdict::Undecided { .. } => "undecided",
+        Verdict::Undecided(_) => "undecided",
     }
 }
 

@@ -238,6 +238,11 @@ impl ScalarFn {
         }
     }
 
+    /// Whether an argument may have several values.
+    pub fn is_band(&self) -> bool {
+        matches!(self, ScalarFn::Band(_))
+    }
+
     /// Smallest and largest value over all arguments (infinite where unbounded).
     pub fn range(&self) -> (f64, f64) {
         match self {

@@ -23,14 +23,18 @@ pub struct ParseRatioError(String);
 impl Ratio {
     /// The exact value of a finite float.
     pub fn from_f64(x: f64) -> Option<Self> {
-        let d = Dyadic::from_f64(x)?;
+        Dyadic::from_f64(x).map(|d| Ratio::from_dyadic(&d))
+    }
+
+    /// A dyadic number.
+    pub fn from_dyadic(d: &Dyadic) -> Self {
         let (m, e) = d.parts();
         let one = BigInt::from(1);
-        Some(if e >= 0 {
+        if e >= 0 {
             Ratio { numerator: m << e as usize, denominator: one }
         } else {
             Ratio { numerator: m.clone(), denominator: one << (-e) as usize }
-        })
+        }
     }
 
     /// Whether it is below zero.
@@ -92,7 +96,39 @@ impl Ratio {
 
     /// Smallest finite float32 not below the number.
     pub fn ceil_f32(&self) -> f32 {
-        -Ratio { numerator: -&self.numerator, denominator: self.denominator.clone() }.floor_f32()
+        -self.negated().floor_f32()
+    }
+
+    /// Smallest f64 that is not below the number (infinity above all of them).
+    pub fn f64_up(&self) -> f64 {
+        -self.negated().f64_down()
+    }
+
+    /// Largest f64 that is not above the number (minus infinity below all of them).
+    pub fn f64_down(&self) -> f64 {
+        let is_largest = |x: f64| x.is_finite() && self.at_least(x) && !(x < f64::MAX && self.at_least(x.next_up()));
+        let near = self.approx();
+        if let Some(x) = [near, near.next_down(), near.next_up()].into_iter().find(|&x| is_largest(x)) {
+            return x;
+        }
+        // Bits as integers in the order of the floats.
+        let from_key = |k: i64| if k >= 0 { f64::from_bits(k as u64) } else { -f64::from_bits(k.unsigned_abs()) };
+        let (mut low, mut high) = (-(f64::INFINITY.to_bits() as i64), f64::INFINITY.to_bits() as i64);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.at_least(from_key(middle)) { low = middle } else { high = middle }
+        }
+        from_key(low)
+    }
+
+    /// The number with the other sign.
+    pub fn negated(&self) -> Ratio {
+        Ratio { numerator: -&self.numerator, denominator: self.denominator.clone() }
+    }
+
+    /// Whether the number is zero.
+    pub fn is_zero(&self) -> bool {
+        self.numerator.is_zero()
     }
 
     /// Largest integer not above the number.
@@ -183,6 +219,18 @@ mod tests {
         for text in ["", "x", "1/0", "1//2", "0x10", "1e", "--1", "1e999", "nan", "-"] {
             assert!(text.parse::<Ratio>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn f64_neighbours_are_exact() {
+        for text in ["1/3", "-1/3", "0.1", "2.5", "0", "1e-300", "-1e-310", "1e-400", "1e300", "0.679857769"] {
+            let exact: Ratio = text.parse().unwrap();
+            let (down, up) = (exact.f64_down(), exact.f64_up());
+            assert!(exact.at_least(down) && exact.negated().at_least(-up), "{text}");
+            assert!(down == up || down.next_up() == up, "{text}");
+        }
+        let huge: Ratio = "1e400".parse().unwrap();
+        assert_eq!((huge.f64_down(), huge.f64_up()), (f64::MAX, f64::INFINITY));
     }
 
     #[test]

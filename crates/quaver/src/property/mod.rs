@@ -1,9 +1,13 @@
-//! Closed statements about a net: a box of inputs and a claim about the classes.
+//! Closed statements about a net: a box of inputs and a claim about its outputs.
+
+mod query;
 
 use crate::model::ir::DType;
 use crate::model::lower::Lowered;
 use crate::net::Node;
 use crate::num::Ratio;
+
+pub use query::{Constraint, Polyhedron, Query};
 
 /// All inputs between two corners, on the input's own grid (integers for an integer input, float32 values for a float
 /// input), corners included.
@@ -16,6 +20,11 @@ pub struct Region {
 }
 
 impl Region {
+    /// The point of the region that is nearest to x.
+    pub fn clamp(&self, x: &[f64]) -> Vec<f64> {
+        x.iter().zip(self.lo.iter().zip(&self.hi)).map(|(x, (l, h))| x.clamp(*l, *h)).collect()
+    }
+
     /// Whether a point lies inside.
     pub fn contains(&self, x: &[f64]) -> bool {
         x.len() == self.lo.len() && x.iter().zip(&self.lo).zip(&self.hi).all(|((x, l), h)| l <= x && x <= h)

@@ -6,7 +6,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::attack::Attack;
-use super::{NotAClassifier, Options, PLACES};
+use super::decide::PLACES;
+use super::{NotAClassifier, Options};
 use crate::bounds::{Bounds, Prepared, analyse, tighten};
 use crate::model::lower::Lowered;
 use crate::net::{Affine, Enclosure, Grid, LinearMap, Net, Node, NodeId, Op, Rounding, Spread, execute_between};

@@ -7,10 +7,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::Witness;
+use super::goal::Goal;
 use crate::bounds::{Prepared, interval_until};
 use crate::net::{Enclosure, Execution, From, Grid, NodeId, Op, execute_between};
 use crate::num::float32;
-use crate::property::Robustness;
+use crate::property::Region;
 
 /// Points that are moved together.
 const POINTS: usize = 8;
@@ -20,6 +21,9 @@ const STEPS: usize = 24;
 const FLIPS: usize = 32;
 /// Rounds of coordinate flips.
 const ROUNDS: usize = 40;
+
+/// Executes an input of the model; a witness if it is one.
+pub(super) type Confirm<'c> = &'c dyn Fn(&[f64]) -> Option<Witness>;
 
 pub(super) struct Attack<'a> {
     pub prepared: &'a Prepared<'a>,
@@ -49,6 +53,18 @@ struct Space {
 }
 
 impl Space {
+    /// The middle and random points, row-major.
+    fn starts(&self, count: usize, rng: &mut StdRng) -> Vec<f64> {
+        let mut points = Vec::with_capacity(count * self.lo.len());
+        for p in 0..count {
+            points.extend((0..self.lo.len()).map(|i| {
+                let t = if p == 0 { 0.5 } else { rng.random::<f64>() };
+                self.snap(i, self.lo[i] + t * (self.hi[i] - self.lo[i]))
+            }));
+        }
+        points
+    }
+
     fn snap(&self, i: usize, x: f64) -> f64 {
         let x = if self.integer { x.round() } else { x as f32 as f64 };
         x.clamp(self.lo[i], self.hi[i])
@@ -56,73 +72,67 @@ impl Space {
 }
 
 impl Attack<'_> {
-    /// A confirmed witness, if one is found before the deadline. `rivals` are the classes that were not proved beaten.
-    pub fn run(
-        &self,
-        claim: &Robustness,
-        rivals: &[usize],
-        seed: u64,
-        confirm: &dyn Fn(&[f64]) -> Option<Witness>,
-    ) -> Option<Witness> {
-        let net = self.prepared.net;
-        let bounds = &interval_until(net, &claim.region, self.root)[self.root.0];
-        let integer = net.node(self.root).grid == Grid::Integer;
-        let space = Space { lo: bounds.lo.clone(), hi: bounds.hi.clone(), integer };
+    /// A confirmed witness, if one is found before the deadline. `goals` are the polyhedra that are not proved out of reach.
+    pub fn run(&self, region: &Region, goals: &[&Goal], seed: u64, confirm: Confirm) -> Option<Witness> {
+        let space = self.space(region);
         let mut rng = StdRng::seed_from_u64(seed);
-        let check = |x: &[f64]| confirm(&self.to_input(claim, x));
-        let mut best: Option<(f64, Vec<f64>, usize)> = None;
-        for &rival in rivals {
-            let (margin, x) = self.descend(claim.label, rival, &space, &mut rng);
-            if margin <= 0.0
+        let check = |x: &[f64]| confirm(&self.to_input(region, x));
+        let mut best: Option<(f64, Vec<f64>, &Goal)> = None;
+        for &goal in goals {
+            let (excess, x) = self.descend(goal, &space, space.starts(POINTS, &mut rng));
+            if excess <= 0.0
                 && let Some(witness) = check(&x)
             {
                 return Some(witness);
             }
-            if best.as_ref().is_none_or(|b| margin < b.0) {
-                best = Some((margin, x, rival));
+            if best.as_ref().is_none_or(|b| excess < b.0) {
+                best = Some((excess, x, goal));
             }
             if Instant::now() >= self.deadline {
                 break;
             }
         }
-        let (_, x, rival) = best?;
-        self.flip(claim.label, rival, &space, x, &check)
+        let (_, x, goal) = best?;
+        self.flip(goal, &space, x, &check)
     }
 
-    /// Margins label - rival of a batch of root values, and the execution.
-    fn margins(&self, points: &[f64], label: usize, rival: usize) -> (Vec<f64>, Execution) {
+    /// What the root can be for inputs of a region.
+    fn space(&self, region: &Region) -> Space {
+        let net = self.prepared.net;
+        let bounds = &interval_until(net, region, self.root)[self.root.0];
+        Space {
+            lo: bounds.lo.clone(),
+            hi: bounds.hi.clone(),
+            integer: net.node(self.root).grid == Grid::Integer,
+        }
+    }
+
+    /// For each of a batch of root values the excess of the goal's furthest row and that row, and the execution.
+    fn excesses(&self, points: &[f64], goal: &Goal) -> (Vec<(usize, f64)>, Execution) {
         let n = self.prepared.net.node(self.root).len();
         let rows = points.len() / n;
         let given = vec![(self.root, Enclosure::exact(points.to_vec()))];
         let run = execute_between(self.prepared.net, given, self.score, rows);
         let scores = &run.value(self.score).center;
-        let classes = scores.len() / rows;
-        let margins = (0..rows).map(|r| scores[r * classes + label] - scores[r * classes + rival]).collect();
-        (margins, run)
+        let excesses = scores.chunks(scores.len() / rows).map(|s| goal.worst(s)).collect();
+        (excesses, run)
     }
 
-    /// Projected gradient descent on the margin from several starts; the best point seen.
-    fn descend(&self, label: usize, rival: usize, space: &Space, rng: &mut StdRng) -> (f64, Vec<f64>) {
+    /// Projected gradient descent on the excess from several starts; the best point seen.
+    fn descend(&self, goal: &Goal, space: &Space, mut points: Vec<f64>) -> (f64, Vec<f64>) {
         let n = space.lo.len();
-        let mut points = Vec::with_capacity(POINTS * n);
-        for p in 0..POINTS {
-            points.extend((0..n).map(|i| {
-                let t = if p == 0 { 0.5 } else { rng.random::<f64>() };
-                space.snap(i, space.lo[i] + t * (space.hi[i] - space.lo[i]))
-            }));
-        }
         let mut best = (f64::INFINITY, vec![]);
         for step in 0..STEPS {
-            let (margins, run) = self.margins(&points, label, rival);
-            for (r, &m) in margins.iter().enumerate() {
-                if m < best.0 {
-                    best = (m, points[r * n..(r + 1) * n].to_vec());
+            let (excesses, run) = self.excesses(&points, goal);
+            for (r, &(_, e)) in excesses.iter().enumerate() {
+                if e < best.0 {
+                    best = (e, points[r * n..(r + 1) * n].to_vec());
                 }
             }
             if best.0 <= 0.0 || Instant::now() >= self.deadline {
                 break;
             }
-            let gradient = self.gradient(&run, label, rival);
+            let gradient = self.gradient(&run, goal, &excesses);
             // From the whole box at once down to its eighth: steps in sign direction.
             let reach = 0.5f64.powi((step / 6) as i32);
             for (k, (x, g)) in points.iter_mut().zip(&gradient).enumerate() {
@@ -140,16 +150,15 @@ impl Attack<'_> {
     /// Flips single coordinates to an end of their range, in the order of what the gradient promises, keeping what helps.
     fn flip(
         &self,
-        label: usize,
-        rival: usize,
+        goal: &Goal,
         space: &Space,
         mut x: Vec<f64>,
         check: &dyn Fn(&[f64]) -> Option<Witness>,
     ) -> Option<Witness> {
         let n = x.len();
         for _ in 0..ROUNDS {
-            let (margin, run) = self.margins(&x, label, rival);
-            let gradient = self.gradient(&run, label, rival);
+            let (excess, run) = self.excesses(&x, goal);
+            let gradient = self.gradient(&run, goal, &excess);
             let mut moves: Vec<(f64, usize, f64)> = (0..n)
                 .flat_map(|i| [space.lo[i], space.hi[i]].map(|to| (gradient[i] * (to - x[i]), i, to)))
                 .filter(|m| x[m.1] != m.2)
@@ -159,11 +168,11 @@ impl Attack<'_> {
             for chunk in moves.chunks(FLIPS).take(4) {
                 let mut points = x.repeat(chunk.len());
                 chunk.iter().enumerate().for_each(|(r, m)| points[r * n + m.1] = m.2);
-                let (margins, _) = self.margins(&points, label, rival);
-                let best = (0..chunk.len()).min_by(|&a, &b| margins[a].total_cmp(&margins[b]))?;
-                if margins[best] < margin[0] {
+                let (excesses, _) = self.excesses(&points, goal);
+                let best = (0..chunk.len()).min_by(|&a, &b| excesses[a].1.total_cmp(&excesses[b].1))?;
+                if excesses[best].1 < excess[0].1 {
                     x[chunk[best].1] = chunk[best].2;
-                    if margins[best] <= 0.0
+                    if excesses[best].1 <= 0.0
                         && let Some(witness) = check(&x)
                     {
                         return Some(witness);
@@ -179,13 +188,14 @@ impl Attack<'_> {
         None
     }
 
-    /// Gradient of score[label] - score[rival] at the root for every row, steps passed straight through.
-    fn gradient(&self, run: &Execution, label: usize, rival: usize) -> Vec<f64> {
-        let classes = self.prepared.net.node(self.score).len();
-        let mut start = vec![0.0; run.rows * classes];
-        for row in start.chunks_mut(classes) {
-            row[label] = 1.0;
-            row[rival] = -1.0;
+    /// Gradient at the root of the excess of each point's furthest row, steps passed straight through.
+    fn gradient(&self, run: &Execution, goal: &Goal, excesses: &[(usize, f64)]) -> Vec<f64> {
+        let n = self.prepared.net.node(self.score).len();
+        let mut start = vec![0.0; run.rows * n];
+        for (row, (worst, _)) in start.chunks_mut(n).zip(excesses) {
+            for (i, a) in goal.rows.get(*worst).map_or(&[][..], |r| &r.terms) {
+                row[*i] = *a;
+            }
         }
         self.gradient_of(run, start)
     }
@@ -255,7 +265,7 @@ impl Attack<'_> {
 
     /// An input of the region whose image at the root is (as near as can be) the given value, by bisection on the input's grid:
     /// each element of the root is a monotone function of one element of the input.
-    fn to_input(&self, claim: &Robustness, target: &[f64]) -> Vec<f64> {
+    fn to_input(&self, region: &Region, target: &[f64]) -> Vec<f64> {
         let net = self.prepared.net;
         let input = net.inputs()[0];
         if input == self.root {
@@ -271,9 +281,9 @@ impl Attack<'_> {
             let given = vec![(input, Enclosure::exact(x))];
             execute_between(net, given, self.root, 1).value(self.root).center.clone()
         };
-        let (low, high) = (image(claim.region.lo.clone()), image(claim.region.hi.clone()));
-        let mut lo: Vec<i64> = claim.region.lo.iter().map(|&x| to_key(x)).collect();
-        let mut hi: Vec<i64> = claim.region.hi.iter().map(|&x| to_key(x)).collect();
+        let (low, high) = (image(region.lo.clone()), image(region.hi.clone()));
+        let mut lo: Vec<i64> = region.lo.iter().map(|&x| to_key(x)).collect();
+        let mut hi: Vec<i64> = region.hi.iter().map(|&x| to_key(x)).collect();
         // Elements that no element of the root reads stay where they are.
         (0..lo.len()).filter(|&i| !read[i]).for_each(|i| hi[i] = lo[i]);
         while lo.iter().zip(&hi).any(|(l, h)| l < h) {

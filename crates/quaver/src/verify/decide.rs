@@ -1,0 +1,294 @@
+//! The order in which a claim is decided.
+
+use super::attack::{self, Attack, Confirm};
+use super::confirm::confirm;
+use super::goal::Goal;
+use super::score;
+use super::{Limit, NotAClassifier, Options, Proof, Unfinished, Verdict, Witness};
+use crate::bounds::{Analysis, Bounds, Prepared, analyse_until, interval_until, lower_bounds};
+use crate::model::lower::Lowered;
+use crate::net::{Net, NodeId};
+use crate::property::{Query, Robustness};
+
+/// Where the lower lines are chosen, one after the other until all goals are excluded: each choice is valid, the best bound counts.
+pub(super) const PLACES: [f64; 5] = [0.5, 0.3, 0.7, 0.0, 1.0];
+
+/// Multiplications of one execution from which on linear bounds cost more than an attack.
+const COSTLY: usize = 1_000_000;
+
+/// Decides claims about one model; facts about its net are made once.
+#[derive(Debug)]
+pub struct Verifier<'a> {
+    /// The net that bounds are about.
+    bounded: Subject<'a>,
+    /// Where a witness may be executed and searched for: the members of an envelope; none for the net itself.
+    members: Vec<Subject<'a>>,
+    /// Whether a proof for each member is a proof.
+    is_conjunction: bool,
+}
+
+/// A net that claims are about.
+#[derive(Debug)]
+struct Subject<'a> {
+    profile: &'a str,
+    prepared: Prepared<'a>,
+    output: NodeId,
+    /// The earliest value whose order of elements is the order of the outputs.
+    score: NodeId,
+}
+
+/// A subject, seen for one query.
+#[derive(Clone, Copy)]
+pub(super) struct View<'v> {
+    pub profile: &'v str,
+    pub prepared: &'v Prepared<'v>,
+    /// The last value that is still element-wise in the input: where search and attack begin.
+    pub root: NodeId,
+    /// The value that the goals are about.
+    pub observed: NodeId,
+}
+
+impl<'a> Subject<'a> {
+    fn new(lowered: &'a Lowered) -> Result<Self, NotAClassifier> {
+        let net = &lowered.net;
+        let (&[_], &[output]) = (net.inputs(), net.outputs()) else {
+            let found = format!("{} inputs and {} outputs", net.inputs().len(), net.outputs().len());
+            return Err(NotAClassifier(format!("the claim is about one input and one output; the model has {found}")));
+        };
+        let prepared = Prepared::new(net);
+        Ok(Subject { profile: &lowered.profile, score: score::score(net, output), output, prepared })
+    }
+
+    fn net(&self) -> &'a Net {
+        self.prepared.net
+    }
+
+    /// Goals that compare outputs are about the value that decides their order.
+    fn view(&self, goals: &[Goal]) -> View<'_> {
+        let compare = goals.iter().flat_map(|g| &g.rows).all(|r| r.is_comparison());
+        let observed = if compare { self.score } else { self.output };
+        let prepared = &self.prepared;
+        View { profile: self.profile, root: attack::root(prepared, observed), observed, prepared }
+    }
+}
+
+impl<'a> Verifier<'a> {
+    /// Prepares a model.
+    ///
+    /// # Errors
+    /// If the model has not one input and one output.
+    pub fn new(lowered: &'a Lowered) -> Result<Self, NotAClassifier> {
+        let bounded = Subject::new(lowered)?;
+        let members = lowered.members.iter().map(Subject::new).collect::<Result<_, _>>()?;
+        Ok(Verifier { bounded, members, is_conjunction: lowered.is_conjunction })
+    }
+
+    /// Number of elements of the output.
+    pub fn classes(&self) -> usize {
+        self.bounded.net().node(self.bounded.output).len()
+    }
+
+    /// Decides one claim about the classes.
+    ///
+    /// # Errors
+    /// If there are fewer than two classes or the label is not one of them.
+    pub fn robustness(&self, claim: &Robustness, options: &Options) -> Result<Verdict, NotAClassifier> {
+        let classes = self.classes();
+        if classes < 2 || claim.label >= classes {
+            return Err(NotAClassifier(format!("label {} of {classes} classes", claim.label)));
+        }
+        self.decide(&claim.query(classes), options)
+    }
+
+    /// Decides whether a forbidden output can occur.
+    ///
+    /// # Errors
+    /// If the region or a constraint does not fit the model's input or output.
+    pub fn decide(&self, query: &Query, options: &Options) -> Result<Verdict, NotAClassifier> {
+        self.check(query)?;
+        let goals: Vec<Goal> = query.forbidden.iter().map(Goal::new).collect();
+        Ok(Decision { verifier: self, query, goals, options, limit: Limit::new(options) }.run())
+    }
+
+    fn check(&self, query: &Query) -> Result<(), NotAClassifier> {
+        let net = self.bounded.net();
+        let (inputs, outputs) = (net.node(net.inputs()[0]).len(), self.classes());
+        if query.region.lo.len() != inputs || query.region.hi.len() != inputs {
+            return Err(NotAClassifier(format!("a region of {} elements for {inputs} inputs", query.region.lo.len())));
+        }
+        let elements = query.forbidden.iter().flat_map(|p| &p.constraints).flat_map(|c| &c.terms);
+        match elements.map(|t| t.0).max() {
+            Some(most) if most >= outputs => {
+                Err(NotAClassifier(format!("a constraint on output {most} of {outputs} outputs")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The nets that run: those of an envelope's members, else the net itself.
+    fn executed(&self) -> &[Subject<'a>] {
+        if self.members.is_empty() { std::slice::from_ref(&self.bounded) } else { &self.members }
+    }
+
+    /// The nets that bounds must be proved for: each of a conjunction's members, else the net that allows everything.
+    fn proved(&self) -> &[Subject<'a>] {
+        if self.is_conjunction && !self.members.is_empty() {
+            &self.members
+        } else {
+            std::slice::from_ref(&self.bounded)
+        }
+    }
+}
+
+/// One claim on its way to a verdict.
+struct Decision<'d, 'a> {
+    verifier: &'d Verifier<'a>,
+    query: &'d Query,
+    goals: Vec<Goal>,
+    options: &'d Options,
+    limit: Limit,
+}
+
+impl Decision<'_, '_> {
+    fn run(&self) -> Verdict {
+        let confirm = |x: &[f64]| self.confirm(x);
+        let mut gaps = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "intervals" };
+        self.proved().for_each(|v| gaps.meet(self.by_intervals(v)));
+        if gaps.all_excluded(&self.goals) {
+            return Verdict::Holds(gaps.proof(0));
+        }
+        if let Some(witness) = self.query.candidates.iter().find_map(|c| confirm(c)) {
+            return Verdict::Violated(witness);
+        }
+        // Where linear bounds cost more than an attack, the attack goes first.
+        let costly = self.verifier.bounded.net().multiplications() > COSTLY;
+        if costly && let Some(witness) = self.attack(&gaps, &confirm) {
+            return Verdict::Violated(witness);
+        }
+        let mut linear = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "linear bounds" };
+        self.proved().for_each(|v| linear.meet(self.by_lines(v)));
+        gaps.improve(linear);
+        if gaps.all_excluded(&self.goals) {
+            return Verdict::Holds(gaps.proof(0));
+        }
+        if !costly && let Some(witness) = self.attack(&gaps, &confirm) {
+            return Verdict::Violated(witness);
+        }
+        let why = self.limit.reached().unwrap_or("the bounds are too loose and the attack found nothing").into();
+        Verdict::Undecided(Unfinished { bound: gaps.least(), why, subproblems: 0, open: 1 })
+    }
+
+    fn proved(&self) -> impl Iterator<Item = View<'_>> {
+        self.verifier.proved().iter().map(|s| s.view(&self.goals))
+    }
+
+    fn confirm(&self, input: &[f64]) -> Option<Witness> {
+        let inside = self.query.inside.as_ref().map(|r| r.clamp(input));
+        let input = inside.as_deref().unwrap_or(input);
+        let executed = self.verifier.executed().iter();
+        executed.into_iter().find_map(|s| confirm(s.net(), s.profile, self.query, &self.goals, input))
+    }
+
+    fn attack(&self, gaps: &Gaps, confirm: Confirm) -> Option<Witness> {
+        let open: Vec<&Goal> = gaps.open(&self.goals).collect();
+        // Half of the time is left to the bounds.
+        let deadline = self.limit.deadline - self.options.timeout / 2;
+        self.verifier.executed().iter().find_map(|s| {
+            let view = s.view(&self.goals);
+            let attack = Attack { prepared: view.prepared, root: view.root, score: view.observed, deadline };
+            attack.run(&self.query.region, &open, self.options.seed, confirm)
+        })
+    }
+
+    fn by_intervals(&self, view: View<'_>) -> Vec<f64> {
+        let bounds = &interval_until(view.prepared.net, &self.query.region, view.observed)[view.observed.0];
+        let least = |a: f64, i: usize| {
+            let end = if a >= 0.0 { bounds.lo[i] } else { bounds.hi[i] };
+            crate::num::round::mul_down(a, end)
+        };
+        let sum = |terms: &[(usize, f64)]| {
+            terms.iter().fold(0.0, |sum, &(i, a)| crate::num::round::add_down(sum, least(a, i)))
+        };
+        self.goals.iter().map(|g| view.gap(g, bounds, |row| sum(&g.rows[row].terms))).collect()
+    }
+
+    /// Linear bounds, as good as time allows, with the lower lines chosen in several ways: each choice is valid, the best bound counts.
+    fn by_lines(&self, view: View<'_>) -> Vec<f64> {
+        let mut best = vec![f64::NEG_INFINITY; self.goals.len()];
+        let deadline = Some(self.limit.deadline);
+        let Some(mut analysis) = analyse_until(view.prepared, &self.query.region, deadline) else { return best };
+        for place in PLACES {
+            if place != PLACES[0] {
+                analysis.choose_lines(view.prepared, place);
+            }
+            best.iter_mut().zip(view.gaps(&analysis, &self.goals)).for_each(|(b, n)| *b = b.max(n));
+            if self.goals.iter().zip(&best).all(|(g, b)| g.excluded(*b)) || self.limit.reached().is_some() {
+                break;
+            }
+        }
+        best
+    }
+}
+
+impl View<'_> {
+    /// The gap of a goal's best row, given a lower bound on the sum of each.
+    fn gap(&self, goal: &Goal, observed: &Bounds, sum: impl Fn(usize) -> f64) -> f64 {
+        let grid = self.prepared.net.node(self.observed).grid;
+        let gap = |r: usize| goal.rows[r].gap(sum(r), goal.rows[r].bound_within(observed), grid);
+        (0..goal.rows.len()).map(gap).fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// The gap of each goal by one backward pass.
+    fn gaps(&self, analysis: &Analysis, goals: &[Goal]) -> Vec<f64> {
+        let n = self.prepared.net.node(self.observed).len();
+        let count = goals.iter().map(|g| g.rows.len()).sum();
+        let mut coefficients = vec![0.0; count * n];
+        for (row, to) in goals.iter().flat_map(|g| &g.rows).zip(coefficients.chunks_mut(n)) {
+            row.terms.iter().for_each(|(i, a)| to[*i] = *a);
+        }
+        let sums = lower_bounds(self.prepared, analysis, self.observed, coefficients, count);
+        let mut first = 0;
+        let of = |goal: &Goal| {
+            let own = &sums[first..first + goal.rows.len()];
+            first += goal.rows.len();
+            self.gap(goal, &analysis.bounds[self.observed.0], |r| own[r])
+        };
+        goals.iter().map(of).collect()
+    }
+}
+
+/// Proved lower bounds on the gap of each goal: the smallest over several nets.
+struct Gaps {
+    best: Vec<f64>,
+    method: &'static str,
+}
+
+impl Gaps {
+    /// Bounds for another net that the claim must hold for, too.
+    fn meet(&mut self, other: Vec<f64>) {
+        self.best.iter_mut().zip(other).for_each(|(b, n)| *b = b.min(n));
+    }
+
+    /// Other bounds for the same nets.
+    fn improve(&mut self, other: Gaps) {
+        self.best.iter_mut().zip(other.best).for_each(|(b, n)| *b = b.max(n));
+        self.method = other.method;
+    }
+
+    fn least(&self) -> f64 {
+        self.best.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    fn open<'g>(&self, goals: &'g [Goal]) -> impl Iterator<Item = &'g Goal> {
+        goals.iter().zip(&self.best).filter(|(g, b)| !g.excluded(**b)).map(|(g, _)| g)
+    }
+
+    fn all_excluded(&self, goals: &[Goal]) -> bool {
+        self.open(goals).next().is_none()
+    }
+
+    /// Only for gaps that exclude every goal.
+    fn proof(&self, subproblems: u64) -> Proof {
+        Proof { margin: self.least(), method: self.method, subproblems }
+    }
+}

@@ -1,0 +1,96 @@
+//! Forbidden polyhedra as the search sees them: rows in f64 that are implied by the exact constraints.
+
+use crate::bounds::Bounds;
+use crate::net::Grid;
+use crate::num::Ratio;
+use crate::num::round::{self, sub_down};
+use crate::property::{Constraint, Polyhedron};
+
+/// A constraint that every forbidden point satisfies: sum of coefficient * element <= bound (or < bound).
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// (element, coefficient).
+    pub terms: Vec<(usize, f64)>,
+    /// Not below the exact bound.
+    pub bound: f64,
+    pub strict: bool,
+    /// Whether the coefficients are the exact ones.
+    exact: bool,
+}
+
+impl Row {
+    fn new(c: &Constraint) -> Self {
+        let nearest = |r: &Ratio| if r.is_zero() { 0.0 } else { r.f64_down() };
+        let terms: Vec<(usize, f64)> = c.terms.iter().map(|(i, a)| (*i, nearest(a))).collect();
+        let exact = c.terms.iter().all(|(_, a)| a.f64_down() == a.f64_up());
+        Row { terms, bound: c.bound.f64_up(), strict: c.strict, exact }
+    }
+
+    /// A bound for which the row with its f64 coefficients holds in every forbidden point within bounds.
+    ///
+    /// # Why
+    /// A coefficient differs from the exact one by less than one unit in its last place, 2^-52 of it (or the smallest subnormal).
+    pub fn bound_within(&self, x: &Bounds) -> f64 {
+        if self.exact {
+            return self.bound;
+        }
+        let error = |(i, a): &(usize, f64)| {
+            let ulp = round::add_up(round::mul_up(a.abs(), 2.0 * round::U64), f64::from_bits(1));
+            round::mul_up(ulp, x.magnitude(*i))
+        };
+        self.terms.iter().fold(self.bound, |b, term| round::add_up(b, error(term)))
+    }
+
+    /// How far a proved lower bound on the row's sum is above what is allowed: positive (or zero, where the row is strict) means that no
+    /// forbidden point is left.
+    pub fn gap(&self, sum: f64, bound: f64, grid: Grid) -> f64 {
+        let integers = grid == Grid::Integer && self.terms.iter().all(|t| t.1.fract() == 0.0);
+        let gap = sub_down(if integers { sum.ceil() } else { sum }, bound);
+        if gap.is_nan() { f64::NEG_INFINITY } else { gap }
+    }
+
+    /// sum - bound at a point; a hint.
+    pub fn excess(&self, x: &[f64]) -> f64 {
+        self.terms.iter().map(|(i, a)| a * x[*i]).sum::<f64>() - self.bound
+    }
+
+    /// Whether the row compares two elements: only their order matters.
+    pub fn is_comparison(&self) -> bool {
+        matches!(self.terms[..], [(_, a), (_, b)] if a == -b && self.exact && self.bound == 0.0)
+    }
+}
+
+/// A forbidden polyhedron.
+#[derive(Clone, Debug)]
+pub(super) struct Goal {
+    pub rows: Vec<Row>,
+}
+
+impl Goal {
+    pub fn new(p: &Polyhedron) -> Self {
+        Goal { rows: p.constraints.iter().map(Row::new).collect() }
+    }
+
+    /// Whether a gap of the best row proves that no point of the polyhedron is left.
+    ///
+    /// # Why
+    /// A gap above zero excludes a row; a gap of zero excludes it where it is strict, and only the rows that are all strict rely on that.
+    pub fn excluded(&self, gap: f64) -> bool {
+        gap > 0.0 || (gap == 0.0 && !self.rows.is_empty() && self.rows.iter().all(|r| r.strict))
+    }
+
+    /// The row that is furthest from being satisfied, and its excess; a hint.
+    pub fn worst(&self, x: &[f64]) -> (usize, f64) {
+        let excess = self.rows.iter().map(|r| r.excess(x)).enumerate();
+        excess.fold((0, f64::NEG_INFINITY), |m, e| if e.1 > m.1 { e } else { m })
+    }
+
+    /// Whether a point is forbidden, or so close to it that exact arithmetic must tell; a hint.
+    pub fn nearly_reached(&self, x: &[f64]) -> bool {
+        let near = |r: &Row| {
+            let size: f64 = r.terms.iter().map(|(i, a)| (a * x[*i]).abs()).sum();
+            r.excess(x) <= 1e-6 * (size + r.bound.abs())
+        };
+        self.rows.iter().all(near)
+    }
+}
