@@ -112,8 +112,11 @@ impl Ratio {
             return x;
         }
         // Bits as integers in the order of the floats.
-        let from_key = |k: i64| if k >= 0 { f64::from_bits(k as u64) } else { -f64::from_bits(k.unsigned_abs()) };
-        let (mut low, mut high) = (-(f64::INFINITY.to_bits() as i64), f64::INFINITY.to_bits() as i64);
+        let from_key = |k: i128| {
+            let magnitude = f64::from_bits(k.unsigned_abs() as u64);
+            if k >= 0 { magnitude } else { -magnitude }
+        };
+        let (mut low, mut high) = (-i128::from(f64::INFINITY.to_bits()), i128::from(f64::INFINITY.to_bits()));
         while high - low > 1 {
             let middle = low + (high - low) / 2;
             if self.at_least(from_key(middle)) { low = middle } else { high = middle }
