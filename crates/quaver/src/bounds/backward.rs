@@ -1,6 +1,7 @@
 //! Backward linear bounds, rigorous in f64.
 
-use super::{Analysis, Bounds, Prepared};
+use super::tuned::{State, Tunable};
+use super::{Analysis, Bounds, Line, Prepared};
 use crate::net::gemm::vectorized;
 use crate::net::{Affine, From, Max, Move, NodeId, Op, Patch, Pointwise, Sign, slack_bound};
 use crate::num::round::{self, U64, gamma64, sub_down};
@@ -11,13 +12,13 @@ pub(super) const BATCH: usize = 256;
 
 /// Functionals on their way back: for every row, the exact functional that was asked for is at least
 /// sum over values (coefficients . value) + constant - error.
-struct Functionals {
-    rows: usize,
+pub(super) struct Functionals {
+    pub rows: usize,
     /// By node; `None` where no functional has arrived.
     coefficients: Vec<Option<Patch>>,
     constant: Vec<f64>,
     /// Upper bound on everything that was rounded away, itself computed in plain f64 from non-negative terms.
-    error: Vec<f64>,
+    pub error: Vec<f64>,
     /// How often something is added to `constant` at most.
     additions: usize,
 }
@@ -49,44 +50,60 @@ pub fn lower_bounds(prepared: &Prepared, analysis: &Analysis, from: NodeId, rows
 /// # Source
 /// The lines and the order: CROWN, DeepPoly. The error term: Higham, section 3.5 (matrix products).
 pub(super) fn lower_bounds_of_patch(prepared: &Prepared, analysis: &Analysis, from: NodeId, rows: Patch) -> Vec<f64> {
-    let count = rows.rows;
-    let mut f = Functionals {
-        rows: count,
-        coefficients: vec![None; from.0 + 1],
-        constant: vec![0.0; count],
-        error: vec![0.0; count],
-        additions: from.0 + 1,
-    };
-    f.coefficients[from.0] = Some(rows);
+    let functionals = Functionals::new(from, rows);
+    walk(prepared, analysis, from, functionals, None)
+}
+
+/// Takes functionals from a value back to the boxes that it depends on; with tuned lines and multipliers, if there are any.
+pub(super) fn walk(
+    prepared: &Prepared,
+    analysis: &Analysis,
+    from: NodeId,
+    mut f: Functionals,
+    mut tuned: Option<&mut State>,
+) -> Vec<f64> {
     for id in (0..=from.0).rev().map(NodeId) {
-        let Some(c) = f.coefficients[id.0].take() else { continue };
+        let Some(mut c) = f.coefficients[id.0].take() else { continue };
         let bounds = &analysis.bounds;
-        if prepared.is_box[id.0] {
+        if let Some(tuned) = &mut tuned {
+            c = tuned.add_splits(&mut f, id, c, &bounds[id.0]);
+        }
+        let op = &prepared.net.node(id).op;
+        if prepared.is_box[id.0] || matches!(op, Op::Input(_)) {
             f.concretize(&c, &bounds[id.0]);
+            if let Some(tuned) = &mut tuned {
+                tuned.reached(id, c);
+            }
             continue;
         }
-        match &prepared.net.node(id).op {
-            Op::Input(_) => f.concretize(&c, &bounds[id.0]),
+        match op {
+            Op::Input(_) => {}
             Op::Affine(a) => f.affine(&c, a, &analysis.affine_errors[id.0], bounds),
-            Op::Pointwise(p) => match &analysis.lines[id.0] {
-                Some(lines) => f.pointwise(c, p, lines, bounds),
-                None => f.concretize(&c, &bounds[id.0]),
+            Op::Pointwise(p) => match (&analysis.lines[id.0], tuned.as_deref_mut().and_then(|t| t.node(id))) {
+                (Some(lines), Some(own)) => f.pointwise_tuned(c, p, (lines, own), bounds),
+                (Some(lines), None) => f.pointwise(c, p, lines, bounds),
+                (None, _) => f.concretize(&c, &bounds[id.0]),
             },
-            Op::Max(m) => f.max(&c, m, prepared.multiplicity[id.0], &bounds[id.0], bounds),
+            Op::Max(m) => {
+                f.max(&c, m, prepared.multiplicity[id.0], &bounds[id.0], bounds);
+                if let Some(tuned) = &mut tuned {
+                    tuned.reached(id, c);
+                }
+            }
             Op::Move(m) => f.moved(&c, m, prepared.multiplicity[id.0], bounds),
         }
     }
-    (0..count).map(|r| f.result(r)).collect()
+    (0..f.rows).map(|r| f.result(r)).collect()
 }
 
 /// What one step adds to the constant and the error of each row.
-struct Sums {
-    sum: Vec<f64>,
-    error: Vec<f64>,
+pub(super) struct Sums {
+    pub sum: Vec<f64>,
+    pub error: Vec<f64>,
 }
 
 impl Sums {
-    fn new(rows: usize) -> Self {
+    pub fn new(rows: usize) -> Self {
         Sums { sum: vec![0.0; rows], error: vec![0.0; rows] }
     }
 
@@ -99,14 +116,40 @@ impl Sums {
         }
     }
 
+    /// Replaces coefficients on f(x) by those on x: by the lower line where they are positive, by the upper where they are negative.
+    ///
+    /// # Rounding
+    /// One of the two parts of c is zero, so only the product of slope and coefficient is rounded, and the product with the offset.
+    #[inline(always)]
+    fn replace(&mut self, run: &mut [f64], lower: Line, upper: Line, gamma: f64, magnitude: f64) {
+        let weight = |line: Line| gamma * line.offset.abs() + line.slope * magnitude;
+        let (below, above) = (weight(lower), weight(upper));
+        for ((c, sum), error) in run.iter_mut().zip(&mut self.sum).zip(&mut self.error) {
+            // What is not a number goes to the second part and from there to every sum.
+            let (up, down) = if *c >= 0.0 { (*c, 0.0) } else { (0.0, *c) };
+            *c = up * lower.slope + down * upper.slope;
+            *sum += up * lower.offset + down * upper.offset;
+            *error += up * below - down * above;
+        }
+    }
+
     /// Adds |c| times a weight to the error.
     #[inline(always)]
-    fn add_error(&mut self, run: &[f64], weight: f64) {
+    pub fn add_error(&mut self, run: &[f64], weight: f64) {
         run.iter().zip(&mut self.error).for_each(|(c, error)| *error += c.abs() * weight);
     }
 }
 
 impl Functionals {
+    /// Functionals on one value.
+    pub fn new(from: NodeId, rows: Patch) -> Self {
+        let count = rows.rows;
+        let mut coefficients = vec![None; from.0 + 1];
+        coefficients[from.0] = Some(rows);
+        let (constant, error) = (vec![0.0; count], vec![0.0; count]);
+        Functionals { rows: count, coefficients, constant, error, additions: 2 * (from.0 + 1) }
+    }
+
     fn result(&self, r: usize) -> f64 {
         let error = self.error[r] * (1.0 + 9.5367431640625e-7) + f64::MIN_POSITIVE * 1e30;
         let bound = sub_down(self.constant[r], error);
@@ -114,11 +157,11 @@ impl Functionals {
     }
 
     /// The relative error of a product that is summed with n - 1 others and then, with all other sums, in the constant.
-    fn gamma(&self, n: usize) -> f64 {
+    pub fn gamma(&self, n: usize) -> f64 {
         gamma64(n + self.additions + 4)
     }
 
-    fn add(&mut self, sums: &Sums) {
+    pub fn add(&mut self, sums: &Sums) {
         self.constant.iter_mut().zip(&sums.sum).for_each(|(c, s)| *c += s);
         self.error.iter_mut().zip(&sums.error).for_each(|(e, s)| *e += s);
     }
@@ -181,8 +224,6 @@ impl Functionals {
     }
 
     /// c f(x) >= c (slope x + offset) with the lower line where c > 0 and the upper where c < 0.
-    ///
-    /// One of the two parts of c is zero, so only the product of slope and coefficient is rounded, and the product with the offset.
     fn pointwise(&mut self, mut c: Patch, p: &Pointwise, lines: &super::Lines, bounds: &[Bounds]) {
         let x = &bounds[p.input.0];
         let gamma = self.gamma(c.elements.len());
@@ -191,15 +232,28 @@ impl Functionals {
             #[inline(always)]
             || {
                 for (i, run) in c.runs_mut() {
-                    let (lower, upper, magnitude) = (lines.lower[i], lines.upper[i], 2.0 * U64 * x.magnitude(i));
-                    let weight = |line: super::Line| gamma * line.offset.abs() + line.slope * magnitude;
-                    let (below, above) = (weight(lower), weight(upper));
-                    for ((c, sum), error) in run.iter_mut().zip(&mut sums.sum).zip(&mut sums.error) {
-                        // What is not a number goes to the second part and from there to every sum.
-                        let (up, down) = if *c >= 0.0 { (*c, 0.0) } else { (0.0, *c) };
-                        *c = up * lower.slope + down * upper.slope;
-                        *sum += up * lower.offset + down * upper.offset;
-                        *error += up * below - down * above;
+                    sums.replace(run, lines.lower[i], lines.upper[i], gamma, 2.0 * U64 * x.magnitude(i));
+                }
+            },
+        );
+        self.add(&sums);
+        self.arrive(p.input, c, x);
+    }
+
+    /// [`Self::pointwise`] where some elements have lines of their own for each functional.
+    fn pointwise_tuned(&mut self, mut c: Patch, p: &Pointwise, (lines, own): (&super::Lines, &mut Tunable), bounds: &[Bounds]) {
+        let x = &bounds[p.input.0];
+        let gamma = self.gamma(c.elements.len());
+        let mut sums = Sums::new(self.rows);
+        own.forget();
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, run) in c.runs_mut() {
+                    let magnitude = 2.0 * U64 * x.magnitude(i);
+                    match own.replaced(i, run) {
+                        Some(l) => l.replace(run, &mut sums, gamma, magnitude),
+                        None => sums.replace(run, lines.lower[i], lines.upper[i], gamma, magnitude),
                     }
                 }
             },
@@ -258,8 +312,8 @@ impl Functionals {
 }
 
 /// A patch that coefficients are added to, element by element.
-struct Collector {
-    patch: Patch,
+pub(super) struct Collector {
+    pub patch: Patch,
     /// One more than the place of each element in the patch; 0 where it has none.
     places: Vec<u32>,
 }
@@ -269,14 +323,14 @@ impl Collector {
         Collector::onto(Patch { rows, elements: vec![], data: vec![] }, elements)
     }
 
-    fn onto(patch: Patch, elements: usize) -> Self {
+    pub fn onto(patch: Patch, elements: usize) -> Self {
         let mut places = vec![0; elements];
         (1..).zip(&patch.elements).for_each(|(k, &e)| places[e as usize] = k);
         Collector { patch, places }
     }
 
     /// Adds the coefficients of one element; where it had some, the sums.
-    fn add(&mut self, element: usize, run: &[f64]) -> Option<&[f64]> {
+    pub fn add(&mut self, element: usize, run: &[f64]) -> Option<&[f64]> {
         let place = &mut self.places[element];
         if *place == 0 {
             self.patch.elements.push(element as u32);

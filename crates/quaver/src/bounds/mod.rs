@@ -6,6 +6,7 @@
 mod backward;
 mod interval;
 mod relax;
+mod tuned;
 
 use std::time::Instant;
 
@@ -16,7 +17,8 @@ use crate::property::Region;
 
 pub use backward::lower_bounds;
 pub use interval::{interval, interval_until};
-pub use relax::{Line, Lines, relax};
+pub use relax::{Ends, Line, Lines, relax};
+pub(crate) use tuned::{Choices, Cost, Functional, Objective, Split, Tuned};
 
 /// Bounds on every element of one value.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,16 @@ impl Bounds {
     /// A value not below |x| for element i.
     pub fn magnitude(&self, i: usize) -> f64 {
         self.lo[i].abs().max(self.hi[i].abs())
+    }
+
+    /// Narrows one element to what is within other proved bounds, too.
+    pub(crate) fn meet_element(&mut self, i: usize, lo: f64, hi: f64) -> Result<(), NoBounds> {
+        (self.lo[i], self.hi[i]) = (self.lo[i].max(lo), self.hi[i].min(hi));
+        if self.lo[i] <= self.hi[i] { Ok(()) } else { Err(NoBounds::Empty) }
+    }
+
+    fn meet(&mut self, other: &Bounds) -> Result<(), NoBounds> {
+        (0..self.lo.len()).try_for_each(|i| self.meet_element(i, other.lo[i], other.hi[i]))
     }
 
     /// Whether every bound is a number.
@@ -111,6 +123,12 @@ pub struct Analysis {
 }
 
 impl Analysis {
+    fn push(&mut self, bounds: Bounds, affine_errors: Vec<f64>, lines: Option<Lines>) {
+        self.bounds.push(bounds);
+        self.affine_errors.push(affine_errors);
+        self.lines.push(lines);
+    }
+
     /// Chooses the lower lines at another place of each interval (see [`relax`]); the bounds stay.
     pub fn choose_lines(&mut self, prepared: &Prepared, place: f64) {
         for (id, lines) in prepared.net.ids().zip(&mut self.lines) {
@@ -119,6 +137,26 @@ impl Analysis {
             }
         }
     }
+}
+
+/// Why there are no bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBounds {
+    /// Some bound is not a number (an overflow).
+    Overflow,
+    /// Two proved bounds exclude each other: no execution is left.
+    Empty,
+}
+
+/// Where an analysis begins and ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent<'e> {
+    /// The value that everything after it depends on alone; values before it get no bounds.
+    pub start: NodeId,
+    /// What it may be.
+    pub region: &'e Region,
+    /// The last value that is looked at.
+    pub last: NodeId,
 }
 
 /// Proved bounds on every value over a box; `None` if some bound is not a number (an overflow).
@@ -136,36 +174,65 @@ pub fn analyse(prepared: &Prepared, region: &Region) -> Option<Analysis> {
 /// tightened ones and hold all the same.
 pub fn analyse_until(prepared: &Prepared, region: &Region, deadline: Option<Instant>) -> Option<Analysis> {
     let net = prepared.net;
+    let (start, last) = (*net.inputs().first()?, NodeId(net.nodes().len() - 1));
+    analyse_within(prepared, Extent { start, region, last }, None, deadline).ok()
+}
+
+/// [`analyse`] between two values. Bounds that are `known` to hold are not lost.
+///
+/// # Claim
+/// For every execution with the start's value in the region and every value within its known bounds, every element is within its bounds;
+/// there is none if the result is [`NoBounds::Empty`].
+pub(crate) fn analyse_within(
+    prepared: &Prepared,
+    extent: Extent<'_>,
+    known: Option<&[Bounds]>,
+    deadline: Option<Instant>,
+) -> Result<Analysis, NoBounds> {
+    let net = prepared.net;
     let mut analysis = Analysis { bounds: vec![], lines: vec![], affine_errors: vec![] };
-    for id in net.ids() {
-        let bounds = interval::of_node(net, id, &analysis.bounds, region);
-        if !bounds.is_finite() {
-            return None;
+    for id in net.ids().take_while(|&id| id <= extent.last) {
+        if id < extent.start {
+            analysis.push(Bounds { lo: vec![], hi: vec![] }, vec![], None);
+            continue;
         }
+        let fresh = |analysis: &Analysis| -> Result<Bounds, NoBounds> {
+            let mut bounds = match id == extent.start {
+                true => Bounds { lo: extent.region.lo.clone(), hi: extent.region.hi.clone() },
+                false => interval::of_node(net, id, &analysis.bounds, extent.region),
+            };
+            if !bounds.is_finite() {
+                return Err(NoBounds::Overflow);
+            }
+            known.map_or(Ok(()), |known| bounds.meet(&known[id.0]))?;
+            Ok(bounds)
+        };
         let node = net.node(id);
-        let errors = match &node.op {
-            Op::Affine(a) if !prepared.is_box[id.0] => backward::affine_errors(a, node.len(), &analysis.bounds),
-            Op::Input(_) | Op::Affine(_) | Op::Pointwise(_) | Op::Max(_) | Op::Move(_) => vec![],
-        };
-        analysis.bounds.push(bounds);
-        analysis.affine_errors.push(errors);
-        let lines = match &node.op {
-            Op::Pointwise(p) if !prepared.is_box[id.0] => {
+        match &node.op {
+            Op::Pointwise(p) if !prepared.is_box[id.0] && id != extent.start => {
                 let wanted = |i: usize, b: &Bounds| !p.functions.at(i).is_affine_on(b.lo[i], b.hi[i]);
-                tighten(prepared, &mut analysis, p.input, deadline, wanted);
-                analysis.bounds[id.0] = interval::of_node(net, id, &analysis.bounds, region);
-                Some(relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0], 0.5))
+                tighten(prepared, &mut analysis, p.input, deadline, wanted)?;
+                let lines = relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0], 0.5);
+                let bounds = fresh(&analysis)?;
+                analysis.push(bounds, vec![], Some(lines));
             }
-            Op::Max(m) => {
-                tighten(prepared, &mut analysis, m.input, deadline, |i, b| b.lo[i] < b.hi[i]);
-                analysis.bounds[id.0] = interval::of_node(net, id, &analysis.bounds, region);
-                None
+            Op::Max(m) if id != extent.start => {
+                tighten(prepared, &mut analysis, m.input, deadline, |i, b| b.lo[i] < b.hi[i])?;
+                let bounds = fresh(&analysis)?;
+                analysis.push(bounds, vec![], None);
             }
-            Op::Input(_) | Op::Affine(_) | Op::Pointwise(_) | Op::Move(_) => None,
-        };
-        analysis.lines.push(lines);
+            Op::Affine(a) if !prepared.is_box[id.0] && id != extent.start => {
+                let errors = backward::affine_errors(a, node.len(), &analysis.bounds);
+                let bounds = fresh(&analysis)?;
+                analysis.push(bounds, errors, None);
+            }
+            Op::Input(_) | Op::Affine(_) | Op::Pointwise(_) | Op::Max(_) | Op::Move(_) => {
+                let bounds = fresh(&analysis)?;
+                analysis.push(bounds, vec![], None);
+            }
+        }
     }
-    Some(analysis)
+    Ok(analysis)
 }
 
 /// Tightens the bounds of those elements of a value that a later function makes use of. Batches are independent of one another and run on the
@@ -176,9 +243,9 @@ pub(crate) fn tighten(
     id: NodeId,
     deadline: Option<Instant>,
     wanted: impl Fn(usize, &Bounds) -> bool,
-) {
+) -> Result<(), NoBounds> {
     if interval_is_exact(prepared, id) {
-        return;
+        return Ok(());
     }
     let node = prepared.net.node(id);
     let chosen = (0..node.len()).filter(|&i| wanted(i, &analysis.bounds[id.0])).collect();
@@ -196,13 +263,10 @@ pub(crate) fn tighten(
     for (batch, found) in batches.iter().zip(&found) {
         for (&i, found) in batch.iter().zip(found.chunks(2)) {
             let (lo, hi) = crate::net::onto_grid(node.grid, found[0], -found[1]);
-            let (lo, hi) = (bounds.lo[i].max(lo), bounds.hi[i].min(hi));
-            // Both pairs are valid, so they meet; if floats disagree about an empty box, keep the intervals.
-            if lo <= hi {
-                (bounds.lo[i], bounds.hi[i]) = (lo, hi);
-            }
+            bounds.meet_element(i, lo, hi)?;
         }
     }
+    Ok(())
 }
 
 /// Elements of a value in groups that are worked on together (two functionals for each). In a picture neighbours of one line go together, because what

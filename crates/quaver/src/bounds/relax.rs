@@ -1,8 +1,8 @@
 //! Lines that enclose a monotone function between two bounds.
 
 use super::Bounds;
-use crate::net::{Grid, Pointwise};
-use crate::num::round::{mul_down, mul_up, sub_down, sub_up};
+use crate::net::{Grid, Pointwise, ScalarFn};
+use crate::num::round::{U64, mul_down, mul_up, sub_down, sub_up};
 
 /// The line slope x + offset, an exact inequality for the stored numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -41,17 +41,81 @@ pub fn relax(p: &Pointwise, grid: Grid, x: &Bounds, place: f64) -> Lines {
     for i in 0..x.lo.len() {
         let (l, u) = (x.lo[i], x.hi[i]);
         let f = p.functions.at(i);
-        let middle = l + (u - l) / 2.0;
-        f.upper_points(l, u, grid, &mut points);
-        let slope = hull_slope(&points, middle, 1.0);
-        let offset = points.iter().map(|p| sub_up(p.1, mul_down(slope, p.0))).fold(f64::NEG_INFINITY, f64::max);
-        lines.upper.push(Line { slope, offset });
-        f.lower_points(l, u, grid, &mut points);
-        let slope = hull_slope(&points, l + (u - l) * place, -1.0);
-        let offset = points.iter().map(|p| sub_down(p.1, mul_up(slope, p.0))).fold(f64::INFINITY, f64::min);
-        lines.lower.push(Line { slope, offset });
+        lines.upper.push(upper_line(f, grid, (l, u), 0.5, &mut points));
+        lines.lower.push(lower_line(f, grid, (l, u), place, &mut points));
     }
     lines
+}
+
+/// The line above f on [l, u] whose slope is that of the hull's edge over a place between l (0) and u (1).
+fn upper_line(f: &ScalarFn, grid: Grid, (l, u): (f64, f64), place: f64, points: &mut Vec<(f64, f64)>) -> Line {
+    f.upper_points(l, u, grid, points);
+    let slope = hull_slope(points, l + (u - l) * place, 1.0);
+    let offset = points.iter().map(|p| sub_up(p.1, mul_down(slope, p.0))).fold(f64::NEG_INFINITY, f64::max);
+    Line { slope, offset }
+}
+
+/// The line below f on [l, u], likewise.
+fn lower_line(f: &ScalarFn, grid: Grid, (l, u): (f64, f64), place: f64, points: &mut Vec<(f64, f64)>) -> Line {
+    f.lower_points(l, u, grid, points);
+    let slope = hull_slope(points, l + (u - l) * place, -1.0);
+    let offset = points.iter().map(|p| sub_down(p.1, mul_up(slope, p.0))).fold(f64::INFINITY, f64::min);
+    Line { slope, offset }
+}
+
+/// The first and the last line of each hull of a function between two bounds: everything between them is a valid line, too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ends {
+    /// Below the function.
+    pub lower: [Line; 2],
+    /// Above the function.
+    pub upper: [Line; 2],
+    /// Where between its ends the lower line is that leaves the least area, and likewise the upper; hints.
+    pub best: [f64; 2],
+}
+
+impl Ends {
+    /// The ends for one function, with the claim of [`relax`] for each.
+    pub fn new(f: &ScalarFn, grid: Grid, l: f64, u: f64) -> Self {
+        let mut points = vec![];
+        // The outermost edges of a step's hull may join two points that are hardly apart: their slopes would say nothing of the function.
+        let edge = if f.is_continuous() { 0.0 } else { 0.1 };
+        let lower = [edge, 0.5, 1.0 - edge].map(|place| lower_line(f, grid, (l, u), place, &mut points));
+        let upper = [edge, 0.5, 1.0 - edge].map(|place| upper_line(f, grid, (l, u), place, &mut points));
+        let between = |lines: &[Line; 3]| {
+            let span = lines[2].slope - lines[0].slope;
+            if span == 0.0 { 0.5 } else { ((lines[1].slope - lines[0].slope) / span).clamp(0.0, 1.0) }
+        };
+        let best = [between(&lower), between(&upper)];
+        Ends { lower: [lower[0], lower[2]], upper: [upper[0], upper[2]], best }
+    }
+
+    /// How steep the function is on the whole; a hint.
+    pub fn slope(&self) -> f64 {
+        self.lower.iter().chain(&self.upper).map(|l| l.slope).sum::<f64>() / 4.0
+    }
+}
+
+/// A line between two lines, for arguments of magnitude at most `magnitude`.
+///
+/// # Claim
+/// side (line(x) - (1 - t) a(x) - t b(x)) >= 0 for |x| <= magnitude and 0 <= t <= 1, where side is 1 (above) or -1 (below). So if a and b are
+/// on that side of a function, the line is.
+///
+/// # Rounding
+/// The slope and the offset each differ from the exact ones by at most 5 roundings of their terms; the offset is moved outward by
+/// 8 u of all terms, which also covers the rounding of this sum. Where t is an end, the line is that end.
+pub(super) fn blend(a: Line, b: Line, t: f64, side: f64, magnitude: f64) -> Line {
+    if t <= 0.0 || a == b {
+        return a;
+    }
+    if t >= 1.0 {
+        return b;
+    }
+    let mix = |a: f64, b: f64| (1.0 - t) * a + t * b;
+    let terms = a.offset.abs() + b.offset.abs() + (a.slope + b.slope) * magnitude;
+    let offset = mix(a.offset, b.offset) + side * (8.0 * U64 * terms + f64::MIN_POSITIVE);
+    Line { slope: mix(a.slope, b.slope), offset }
 }
 
 /// Slope of the edge over `middle` of the concave hull (side 1) or convex hull (side -1) of points with increasing

@@ -274,6 +274,33 @@ impl LinearMap {
         }
     }
 
+    /// out += W x for `rows` vectors that lie side by side: element i of vector r is at `i * rows + r`.
+    pub fn apply_columns(&self, x: &[f64], rows: usize, out: &mut [f64]) {
+        match self {
+            LinearMap::Dense(d) => {
+                let w = (d.weights.exact(), Strides::rows(d.n_in));
+                for (x, out) in x.chunks(d.n_in * rows).zip(out.chunks_mut(d.n_out * rows)) {
+                    gemm::product((d.n_out, d.n_in, rows), w, (x, Strides::rows(rows)), out, true);
+                }
+            }
+            LinearMap::Conv(c) => {
+                let (n, m) = (self.inputs(), self.outputs());
+                let by_row: Vec<f64> = (0..rows).flat_map(|r| (0..n).map(move |i| x[i * rows + r])).collect();
+                let mut result = vec![0.0; rows * m];
+                conv_apply(&c.geometry, c.weights.exact(), &by_row, rows, &mut result, false);
+                for (i, out) in out.chunks_mut(rows).enumerate() {
+                    out.iter_mut().enumerate().for_each(|(r, out)| *out += result[r * m + i]);
+                }
+            }
+            LinearMap::Diagonal { scale, .. } => {
+                for (i, (x, out)) in x.chunks(rows).zip(out.chunks_mut(rows)).enumerate() {
+                    let w = *scale.at(i);
+                    x.iter().zip(out).for_each(|(x, out)| *out += w * x);
+                }
+            }
+        }
+    }
+
     /// out = W x in float32. Exact where every partial sum is an integer below 2^24 in magnitude.
     pub fn apply_single(&self, x: &[f32], rows: usize, out: &mut [f32], accumulate: bool) {
         match self {

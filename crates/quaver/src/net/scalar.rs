@@ -81,6 +81,13 @@ impl Step {
         if x >= t[0] && x < next { found } else { self.first[1..=n].partition_point(|t| x >= *t) }
     }
 
+    fn breaks(&self, grid: Grid) -> Box<dyn Iterator<Item = (f64, f64)> + '_> {
+        match grid {
+            Grid::Integer => Box::new(self.cuts.iter().map(move |c| c.neighbours(grid))),
+            Grid::Float32 | Grid::Real => Box::new(std::iter::empty()),
+        }
+    }
+
     /// The values at many points.
     pub fn values_at(&self, x: &[f64], out: &mut Vec<f64>) {
         out.extend(x.iter().map(|&x| self.values[self.index(x)]));
@@ -238,6 +245,11 @@ impl ScalarFn {
         }
     }
 
+    /// Whether the function has no jumps.
+    pub fn is_continuous(&self) -> bool {
+        matches!(self, ScalarFn::Piecewise(_))
+    }
+
     /// Whether an argument may have several values.
     pub fn is_band(&self) -> bool {
         matches!(self, ScalarFn::Band(_))
@@ -279,6 +291,16 @@ impl ScalarFn {
         }
     }
 
+    /// Where the arguments can be divided so that each part has fewer pieces: the last argument of the lower part and the first of the upper, in
+    /// order. Where arguments are not integers a jump cannot be divided (the parts are closed), so steps have none.
+    pub fn breaks(&self, grid: Grid) -> Box<dyn Iterator<Item = (f64, f64)> + '_> {
+        match self {
+            ScalarFn::Step(s) => s.breaks(grid),
+            ScalarFn::Band(b) => Box::new(b.lower.breaks(grid).chain(b.upper.breaks(grid))),
+            ScalarFn::Piecewise(p) => Box::new(p.knots.iter().map(|k| (k.0, k.0))),
+        }
+    }
+
     /// Points whose upper concave hull, extended over [l, u], lies above the graph: a line of non-negative slope that is above
     /// all of them is above f on [l, u]. Increasing in x; the first has x = l, the last x = u.
     ///
@@ -316,6 +338,25 @@ impl ScalarFn {
                 out.extend(p.knots.iter().filter(|k| l < k.0 && k.0 < u));
                 out.push((u, self.value_down(u)));
             }
+        }
+    }
+
+    /// The value, of a step that of a line through the middles of its plateaus: a hint that tells apart arguments of one plateau.
+    pub fn smooth_hint(&self, x: f64) -> f64 {
+        match self {
+            ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }) => {
+                let (k, n) = (s.index(x), s.cuts.len());
+                if n == 0 {
+                    return s.values[0];
+                }
+                let width = if s.density > 0.0 { 1.0 / s.density } else { 1.0 };
+                let left = if k == 0 { s.cuts[0].at - width } else { s.cuts[k - 1].at };
+                let right = if k == n { s.cuts[n - 1].at + width } else { s.cuts[k].at };
+                let jump = s.values[(k + 1).min(n)] - s.values[k.saturating_sub(1)];
+                let jump = if k == 0 || k == n { jump } else { jump / 2.0 };
+                s.values[k] + jump * ((x - left) / (right - left).max(f64::MIN_POSITIVE) - 0.5)
+            }
+            ScalarFn::Piecewise(p) => p.enclosure(x).0,
         }
     }
 

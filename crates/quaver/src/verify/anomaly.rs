@@ -155,7 +155,9 @@ impl Differing {
             if place != PLACES[0] {
                 analysis.choose_lines(&prepared, place);
             }
-            tighten(&prepared, &mut analysis, self.difference, None, |_, _| true);
+            if tighten(&prepared, &mut analysis, self.difference, None, |_, _| true).is_err() {
+                break;
+            }
         }
         mean_square(&analysis.bounds[self.difference.0])
     }

@@ -1,6 +1,7 @@
 //! Search for a violating input: projected gradient through the steps, then flips of single coordinates. Everything here is
 //! a hint; a candidate counts only once it has been executed on the model's own input.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use rand::rngs::StdRng;
@@ -23,7 +24,7 @@ const FLIPS: usize = 32;
 const ROUNDS: usize = 40;
 
 /// Executes an input of the model; a witness if it is one.
-pub(super) type Confirm<'c> = &'c dyn Fn(&[f64]) -> Option<Witness>;
+pub(super) type Confirm<'c> = &'c (dyn Fn(&[f64]) -> Option<Witness> + Sync);
 
 pub(super) struct Attack<'a> {
     pub prepared: &'a Prepared<'a>,
@@ -45,10 +46,20 @@ pub(super) fn root(prepared: &Prepared, score: NodeId) -> NodeId {
     }
 }
 
+/// What is thought of a point.
+struct Judged {
+    /// The row of the goal that is furthest from being satisfied.
+    row: usize,
+    /// How far.
+    excess: f64,
+    /// Whether the goal seems to be reached.
+    reached: bool,
+}
+
 /// The space that is searched: a box of values of the root.
-struct Space {
-    lo: Vec<f64>,
-    hi: Vec<f64>,
+pub(super) struct Space {
+    pub lo: Vec<f64>,
+    pub hi: Vec<f64>,
     integer: bool,
 }
 
@@ -79,12 +90,10 @@ impl Attack<'_> {
         let check = |x: &[f64]| confirm(&self.to_input(region, x));
         let mut best: Option<(f64, Vec<f64>, &Goal)> = None;
         for &goal in goals {
-            let (excess, x) = self.descend(goal, &space, space.starts(POINTS, &mut rng));
-            if excess <= 0.0
-                && let Some(witness) = check(&x)
-            {
-                return Some(witness);
-            }
+            let (excess, x) = match self.descend(goal, &space, space.starts(POINTS, &mut rng), &check) {
+                Ok(best) => best,
+                Err(witness) => return Some(witness),
+            };
             if best.as_ref().is_none_or(|b| excess < b.0) {
                 best = Some((excess, x, goal));
             }
@@ -96,8 +105,20 @@ impl Attack<'_> {
         self.flip(goal, &space, x, &check)
     }
 
+    /// A value of the root, rounded to its grid and executed; a witness if an input that leads there is one.
+    pub fn try_point(&self, region: &Region, point: &[f64], goal: &Goal, confirm: Confirm) -> Option<Witness> {
+        let snapped: Vec<f64> = match self.prepared.net.node(self.root).grid {
+            Grid::Integer => point.iter().map(|x| x.round()).collect(),
+            Grid::Float32 | Grid::Real => point.to_vec(),
+        };
+        if !self.judge(&snapped, goal).0[0].reached {
+            return None;
+        }
+        confirm(&self.to_input(region, &snapped))
+    }
+
     /// What the root can be for inputs of a region.
-    fn space(&self, region: &Region) -> Space {
+    pub fn space(&self, region: &Region) -> Space {
         let net = self.prepared.net;
         let bounds = &interval_until(net, region, self.root)[self.root.0];
         Space {
@@ -107,32 +128,54 @@ impl Attack<'_> {
         }
     }
 
-    /// For each of a batch of root values the excess of the goal's furthest row and that row, and the execution.
-    fn excesses(&self, points: &[f64], goal: &Goal) -> (Vec<(usize, f64)>, Execution) {
-        let n = self.prepared.net.node(self.root).len();
-        let rows = points.len() / n;
+    /// Executes a batch of root values and judges each.
+    fn judge(&self, points: &[f64], goal: &Goal) -> (Vec<Judged>, Execution) {
+        let net = self.prepared.net;
+        let rows = points.len() / net.node(self.root).len();
         let given = vec![(self.root, Enclosure::exact(points.to_vec()))];
-        let run = execute_between(self.prepared.net, given, self.score, rows);
+        let run = execute_between(net, given, self.score, rows);
+        let n = net.node(self.score).len();
+        let smooth = self.smooth(&run);
         let scores = &run.value(self.score).center;
-        let excesses = scores.chunks(scores.len() / rows).map(|s| goal.worst(s)).collect();
-        (excesses, run)
+        let judged = scores.chunks(n).zip(smooth.chunks(n)).map(|(exact, smooth)| {
+            let (row, excess) = goal.worst(smooth);
+            Judged { row, excess, reached: goal.worst(exact).1 <= 0.0 }
+        });
+        (judged.collect(), run)
     }
 
-    /// Projected gradient descent on the excess from several starts; the best point seen.
-    fn descend(&self, goal: &Goal, space: &Space, mut points: Vec<f64>) -> (f64, Vec<f64>) {
+    /// The scores with a last requantization undone, so that points with equal scores can be told apart.
+    fn smooth<'r>(&self, run: &'r Execution) -> Cow<'r, [f64]> {
+        let scores = &run.value(self.score).center;
+        match &self.prepared.net.node(self.score).op {
+            Op::Pointwise(p) if self.score != self.root => {
+                let (x, n) = (&run.value(p.input).center, self.prepared.net.node(self.score).len());
+                x.iter().enumerate().map(|(k, &x)| p.functions.at(k % n).smooth_hint(x)).collect()
+            }
+            Op::Input(_) | Op::Affine(_) | Op::Pointwise(_) | Op::Max(_) | Op::Move(_) => Cow::Borrowed(scores),
+        }
+    }
+
+    /// Projected gradient descent on the excess from several starts; the best point seen. Points that seem to reach the goal are checked.
+    fn descend(&self, goal: &Goal, space: &Space, mut points: Vec<f64>, check: Confirm) -> Result<(f64, Vec<f64>), Witness> {
         let n = space.lo.len();
         let mut best = (f64::INFINITY, vec![]);
         for step in 0..STEPS {
-            let (excesses, run) = self.excesses(&points, goal);
-            for (r, &(_, e)) in excesses.iter().enumerate() {
-                if e < best.0 {
-                    best = (e, points[r * n..(r + 1) * n].to_vec());
+            let (judged, run) = self.judge(&points, goal);
+            for (point, j) in points.chunks(n).zip(&judged) {
+                if j.reached
+                    && let Some(witness) = check(point)
+                {
+                    return Err(witness);
+                }
+                if j.excess < best.0 {
+                    best = (j.excess, point.to_vec());
                 }
             }
-            if best.0 <= 0.0 || Instant::now() >= self.deadline {
+            if Instant::now() >= self.deadline {
                 break;
             }
-            let gradient = self.gradient(&run, goal, &excesses);
+            let gradient = self.gradient(&run, goal, &judged);
             // From the whole box at once down to its eighth: steps in sign direction.
             let reach = 0.5f64.powi((step / 6) as i32);
             for (k, (x, g)) in points.iter_mut().zip(&gradient).enumerate() {
@@ -144,21 +187,15 @@ impl Attack<'_> {
                 }
             }
         }
-        best
+        Ok(best)
     }
 
     /// Flips single coordinates to an end of their range, in the order of what the gradient promises, keeping what helps.
-    fn flip(
-        &self,
-        goal: &Goal,
-        space: &Space,
-        mut x: Vec<f64>,
-        check: &dyn Fn(&[f64]) -> Option<Witness>,
-    ) -> Option<Witness> {
+    fn flip(&self, goal: &Goal, space: &Space, mut x: Vec<f64>, check: Confirm) -> Option<Witness> {
         let n = x.len();
         for _ in 0..ROUNDS {
-            let (excess, run) = self.excesses(&x, goal);
-            let gradient = self.gradient(&run, goal, &excess);
+            let (now, run) = self.judge(&x, goal);
+            let gradient = self.gradient(&run, goal, &now);
             let mut moves: Vec<(f64, usize, f64)> = (0..n)
                 .flat_map(|i| [space.lo[i], space.hi[i]].map(|to| (gradient[i] * (to - x[i]), i, to)))
                 .filter(|m| x[m.1] != m.2)
@@ -168,15 +205,14 @@ impl Attack<'_> {
             for chunk in moves.chunks(FLIPS).take(4) {
                 let mut points = x.repeat(chunk.len());
                 chunk.iter().enumerate().for_each(|(r, m)| points[r * n + m.1] = m.2);
-                let (excesses, _) = self.excesses(&points, goal);
-                let best = (0..chunk.len()).min_by(|&a, &b| excesses[a].1.total_cmp(&excesses[b].1))?;
-                if excesses[best].1 < excess[0].1 {
+                let (judged, _) = self.judge(&points, goal);
+                let reached = points.chunks(n).zip(&judged).filter(|(_, j)| j.reached);
+                if let Some(witness) = reached.into_iter().find_map(|(point, _)| check(point)) {
+                    return Some(witness);
+                }
+                let best = (0..chunk.len()).min_by(|&a, &b| judged[a].excess.total_cmp(&judged[b].excess))?;
+                if judged[best].excess < now[0].excess {
                     x[chunk[best].1] = chunk[best].2;
-                    if excesses[best].1 <= 0.0
-                        && let Some(witness) = check(&x)
-                    {
-                        return Some(witness);
-                    }
                     improved = true;
                     break;
                 }
@@ -189,11 +225,11 @@ impl Attack<'_> {
     }
 
     /// Gradient at the root of the excess of each point's furthest row, steps passed straight through.
-    fn gradient(&self, run: &Execution, goal: &Goal, excesses: &[(usize, f64)]) -> Vec<f64> {
+    fn gradient(&self, run: &Execution, goal: &Goal, judged: &[Judged]) -> Vec<f64> {
         let n = self.prepared.net.node(self.score).len();
         let mut start = vec![0.0; run.rows * n];
-        for (row, (worst, _)) in start.chunks_mut(n).zip(excesses) {
-            for (i, a) in goal.rows.get(*worst).map_or(&[][..], |r| &r.terms) {
+        for (row, j) in start.chunks_mut(n).zip(judged) {
+            for (i, a) in goal.rows.get(j.row).map_or(&[][..], |r| &r.terms) {
                 row[*i] = *a;
             }
         }

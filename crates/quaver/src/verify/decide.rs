@@ -1,9 +1,12 @@
 //! The order in which a claim is decided.
 
+use std::sync::atomic::AtomicU64;
+
 use super::attack::{self, Attack, Confirm};
 use super::confirm::confirm;
 use super::goal::Goal;
 use super::score;
+use super::search::{Outcome, Search};
 use super::{Limit, NotAClassifier, Options, Proof, Unfinished, Verdict, Witness};
 use crate::bounds::{Analysis, Bounds, Prepared, analyse_until, interval_until, lower_bounds};
 use crate::model::lower::Lowered;
@@ -174,8 +177,41 @@ impl Decision<'_, '_> {
         if !costly && let Some(witness) = self.attack(&gaps, &confirm) {
             return Verdict::Violated(witness);
         }
-        let why = self.limit.reached().unwrap_or("the bounds are too loose and the attack found nothing").into();
-        Verdict::Undecided(Unfinished { bound: gaps.least(), why, subproblems: 0, open: 1 })
+        self.search(gaps, &confirm)
+    }
+
+    /// Branch and bound for the goals that are open, net by net.
+    fn search(&self, mut gaps: Gaps, confirm: Confirm) -> Verdict {
+        let mut subproblems = 0;
+        let undecided = |bound: f64, why: &str, subproblems, open| {
+            Verdict::Undecided(Unfinished { bound, why: why.into(), subproblems, open })
+        };
+        if self.options.subproblems == 0 {
+            let why = self.limit.reached().unwrap_or("the bounds are too loose and the attack found nothing");
+            return undecided(gaps.least(), why, 0, 1);
+        }
+        let open: Vec<usize> = gaps.open_indices(&self.goals).collect();
+        let mut least = f64::INFINITY;
+        for view in self.proved() {
+            let attack = self.attacker(view);
+            let goals = open.iter().map(|&g| &self.goals[g]).collect();
+            let (region, limit, options) = (&self.query.region, &self.limit, self.options);
+            let search =
+                Search { view, region, goals, attack, confirm, limit, options, subproblems: AtomicU64::new(0) };
+            let outcome = search.run();
+            subproblems += search.subproblems.into_inner();
+            match outcome {
+                Outcome::Excluded(gap) => least = least.min(gap),
+                Outcome::Found(witness) => return Verdict::Violated(witness),
+                Outcome::Stopped { bound, why, open: parts } => {
+                    gaps.raise(&open, bound.min(least));
+                    return undecided(gaps.least(), why, subproblems, parts);
+                }
+            }
+        }
+        gaps.raise(&open, least);
+        gaps.method = "branch and bound";
+        Verdict::Holds(gaps.proof(subproblems))
     }
 
     fn proved(&self) -> impl Iterator<Item = View<'_>> {
@@ -191,13 +227,15 @@ impl Decision<'_, '_> {
 
     fn attack(&self, gaps: &Gaps, confirm: Confirm) -> Option<Witness> {
         let open: Vec<&Goal> = gaps.open(&self.goals).collect();
+        self.verifier.executed().iter().find_map(|s| {
+            self.attacker(s.view(&self.goals)).run(&self.query.region, &open, self.options.seed, confirm)
+        })
+    }
+
+    fn attacker<'v>(&self, view: View<'v>) -> Attack<'v> {
         // Half of the time is left to the bounds.
         let deadline = self.limit.deadline - self.options.timeout / 2;
-        self.verifier.executed().iter().find_map(|s| {
-            let view = s.view(&self.goals);
-            let attack = Attack { prepared: view.prepared, root: view.root, score: view.observed, deadline };
-            attack.run(&self.query.region, &open, self.options.seed, confirm)
-        })
+        Attack { prepared: view.prepared, root: view.root, score: view.observed, deadline }
     }
 
     fn by_intervals(&self, view: View<'_>) -> Vec<f64> {
@@ -239,7 +277,7 @@ impl View<'_> {
     }
 
     /// The gap of each goal by one backward pass.
-    fn gaps(&self, analysis: &Analysis, goals: &[Goal]) -> Vec<f64> {
+    pub fn gaps(&self, analysis: &Analysis, goals: &[Goal]) -> Vec<f64> {
         let n = self.prepared.net.node(self.observed).len();
         let count = goals.iter().map(|g| g.rows.len()).sum();
         let mut coefficients = vec![0.0; count * n];
@@ -275,12 +313,21 @@ impl Gaps {
         self.method = other.method;
     }
 
+    /// A bound that was proved for some goals.
+    fn raise(&mut self, goals: &[usize], bound: f64) {
+        goals.iter().for_each(|&g| self.best[g] = self.best[g].max(bound));
+    }
+
     fn least(&self) -> f64 {
         self.best.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
     fn open<'g>(&self, goals: &'g [Goal]) -> impl Iterator<Item = &'g Goal> {
-        goals.iter().zip(&self.best).filter(|(g, b)| !g.excluded(**b)).map(|(g, _)| g)
+        self.open_indices(goals).map(|i| &goals[i])
+    }
+
+    fn open_indices(&self, goals: &[Goal]) -> impl Iterator<Item = usize> {
+        (0..goals.len()).filter(|&i| !goals[i].excluded(self.best[i]))
     }
 
     fn all_excluded(&self, goals: &[Goal]) -> bool {

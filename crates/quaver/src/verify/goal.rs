@@ -1,6 +1,6 @@
 //! Forbidden polyhedra as the search sees them: rows in f64 that are implied by the exact constraints.
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, Functional, Objective};
 use crate::net::Grid;
 use crate::num::Ratio;
 use crate::num::round::{self, sub_down};
@@ -77,6 +77,25 @@ impl Goal {
     /// A gap above zero excludes a row; a gap of zero excludes it where it is strict, and only the rows that are all strict rely on that.
     pub fn excluded(&self, gap: f64) -> bool {
         gap > 0.0 || (gap == 0.0 && !self.rows.is_empty() && self.rows.iter().all(|r| r.strict))
+    }
+
+    /// All rows alike, for a search for multipliers.
+    pub fn objective(&self) -> Objective {
+        Objective::new(self.rows.iter().map(|r| Functional { terms: r.terms.clone(), bound: r.bound }).collect())
+    }
+
+    /// The gap that a lower bound on the combination of the rows proves (see [`Row::gap`]).
+    ///
+    /// # Why
+    /// In every point of the polyhedron the combination of the rows is at most the combination of their bounds.
+    pub fn combined_gap(&self, sum: f64, objective: &Objective, grid: Grid) -> f64 {
+        match &self.rows[..] {
+            [row] => row.gap(sum, objective.bound(), grid),
+            _ => {
+                let gap = sub_down(sum, objective.bound());
+                if gap.is_nan() { f64::NEG_INFINITY } else { gap }
+            }
+        }
     }
 
     /// The row that is furthest from being satisfied, and its excess; a hint.

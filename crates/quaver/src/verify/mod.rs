@@ -6,6 +6,7 @@ mod confirm;
 mod decide;
 mod goal;
 mod score;
+mod search;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

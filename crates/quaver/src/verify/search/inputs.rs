@@ -1,0 +1,148 @@
+//! Parts that are boxes: all bounds from scratch, for every goal that is open, then in two along one element of the start.
+
+use std::sync::Arc;
+
+use super::frame::Frame;
+use super::neurons::Domain;
+use super::{FEW_INPUTS, Search, Step};
+use crate::bounds::{Bounds, NoBounds, Objective, Tuned};
+use crate::net::Grid;
+use crate::property::Region;
+
+/// Steps uphill before a box is split.
+const CLIMBS: usize = 3;
+/// How far a step moves a line between its ends.
+const RATE: f64 = 0.25;
+
+/// A box.
+pub(in crate::verify) struct Part {
+    region: Region,
+    /// Bounds that hold for all that is asked about; those of a box around it, for instance.
+    known: Option<Arc<Vec<Bounds>>>,
+    /// Numbers of the goals that are not excluded.
+    goals: Vec<usize>,
+    pub bound: f64,
+}
+
+impl Part {
+    pub fn whole(region: Region, goals: usize) -> Self {
+        Part { region, known: None, goals: (0..goals).collect(), bound: f64::NEG_INFINITY }
+    }
+
+    pub fn bytes(&self) -> usize {
+        // Two halves share what is known.
+        16 * self.region.lo.len() + self.known.iter().flat_map(|k| k.iter()).map(|b| 8 * b.lo.len()).sum::<usize>()
+    }
+}
+
+impl Search<'_> {
+    /// Excludes a box, or splits it.
+    pub(super) fn bound_box(&self, part: Part, step: &mut Step) {
+        let frame = match self.frame(part.region, part.known.as_deref().map(|k| &k[..])) {
+            Ok(frame) => Arc::new(frame),
+            Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
+            Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
+        };
+        let objectives: Vec<Objective> = part.goals.iter().map(|&g| self.goals[g].objective()).collect();
+        let best = frame.choices.best();
+        let context = (self.view.prepared, &frame.analysis, &frame.choices);
+        let none = vec![vec![]; objectives.len()];
+        let slopes = vec![&best[..]; objectives.len()];
+        // Single rows first: most goals fall by one of them.
+        let mut gaps = self.gaps_by_rows(&frame, &part.goals);
+        let mut tuned = Tuned::new(context, self.observed(), objectives, &none, &slopes);
+        let open = |gaps: &[f64]| part.goals.iter().zip(gaps).any(|(&g, gap)| !self.goals[g].excluded(*gap));
+        for _ in 0..CLIMBS {
+            if !open(&gaps) {
+                break;
+            }
+            self.improve(&mut tuned, &part.goals, &mut gaps);
+            tuned.climb(RATE);
+        }
+        let mut left: Vec<(usize, f64)> = vec![];
+        for (row, (&g, &gap)) in part.goals.iter().zip(&gaps).enumerate() {
+            if self.goals[g].excluded(gap) {
+                step.exclude(gap);
+            } else {
+                left.push((row, gap));
+            }
+        }
+        if left.is_empty() {
+            return;
+        }
+        for &(row, _) in &left {
+            let point = tuned.point(self.view.root, row);
+            step.witness = self.try_point(&point, self.goals[part.goals[row]]);
+            if step.witness.is_some() {
+                return;
+            }
+        }
+        let free = frame.region.lo.iter().zip(&frame.region.hi).filter(|(l, h)| l < h).count();
+        if free > FEW_INPUTS {
+            for (row, gap) in left {
+                let (slopes, weights) = (tuned.slopes(row), tuned.objectives()[row].weights.clone());
+                let domain = Domain::whole(frame.clone(), part.goals[row], slopes, weights, gap);
+                step.open.push(super::Part::Split(Box::new(domain)));
+            }
+            return;
+        }
+        let bound = left.iter().map(|l| l.1).fold(f64::INFINITY, f64::min);
+        let goals = left.iter().map(|&(row, _)| part.goals[row]).collect();
+        let steepness = |i: usize| left.iter().map(|&(row, _)| tuned.steepness(self.view.root, i, row)).sum();
+        let known = Arc::new(frame.analysis.bounds.clone());
+        self.halve(&frame.region, known, goals, bound, &steepness, step);
+    }
+
+    /// Raises gaps by one walk with the present choices.
+    pub(super) fn improve(&self, tuned: &mut Tuned<'_>, goals: &[usize], gaps: &mut [f64]) {
+        let sums = tuned.bounds();
+        for (((gap, sum), &g), objective) in gaps.iter_mut().zip(sums).zip(goals).zip(tuned.objectives()) {
+            *gap = gap.max(self.goals[g].combined_gap(sum, objective, self.grid()));
+        }
+    }
+
+    pub(super) fn grid(&self) -> Grid {
+        self.view.prepared.net.node(self.observed()).grid
+    }
+
+    fn gaps_by_rows(&self, frame: &Frame, goals: &[usize]) -> Vec<f64> {
+        let goals: Vec<_> = goals.iter().map(|&g| self.goals[g].clone()).collect();
+        self.view.gaps(&frame.analysis, &goals)
+    }
+
+    /// Splits a box where its halves gain most.
+    pub(super) fn halve(
+        &self,
+        region: &Region,
+        known: Arc<Vec<Bounds>>,
+        goals: Vec<usize>,
+        bound: f64,
+        steepness: &dyn Fn(usize) -> f64,
+        step: &mut Step,
+    ) {
+        let width = |i: usize| region.hi[i] - region.lo[i];
+        let score = |i: usize| (1e-3 + steepness(i)) * width(i);
+        let splittable = (0..region.lo.len()).filter(|&i| self.middle(region, i).is_some());
+        let Some(i) = splittable.max_by(|&a, &b| score(a).total_cmp(&score(b))) else {
+            // A point: executed, and neither excluded nor a witness.
+            return step.stuck = Some("a single input could not be decided");
+        };
+        let Some((below, above)) = self.middle(region, i) else { return };
+        let (mut low, mut high) = (region.clone(), region.clone());
+        (low.hi[i], high.lo[i]) = (below, above);
+        for region in [low, high] {
+            let known = Some(known.clone());
+            step.open.push(super::Part::Box(Part { region, known, goals: goals.clone(), bound }));
+        }
+    }
+
+    /// The ends of the two halves of an element's range, if it has two.
+    fn middle(&self, region: &Region, i: usize) -> Option<(f64, f64)> {
+        let (l, h) = (region.lo[i], region.hi[i]);
+        let middle = l + (h - l) / 2.0;
+        match self.view.prepared.net.node(self.view.root).grid {
+            Grid::Integer => (l < h).then(|| (middle.floor(), middle.floor() + 1.0)),
+            Grid::Float32 | Grid::Real => (l < middle && middle < h).then_some((middle, middle)),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Branch and bound: a claim that bounds cannot decide is decided on parts of the region.
+//!
+//! A part is cut off by bounds on the start's elements (a box of inputs), by constraints on arguments of pointwise functions, or both. Parts are
+//! kept on a stack, so that few are open at a time; each thread takes some from its top, bounds them together, and puts back the halves of
+//! what is left.
+
+mod frame;
+mod inputs;
+mod neurons;
+mod queue;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::attack::{Attack, Confirm};
+use super::decide::View;
+use super::goal::Goal;
+use super::{Limit, Options, Witness};
+use crate::bounds::{Bounds, Extent, NoBounds};
+use crate::net::NodeId;
+use crate::property::Region;
+use frame::Frame;
+use neurons::Domain;
+use queue::Queue;
+
+/// Elements of the start that are not fixed, up to which the region itself is split.
+const FEW_INPUTS: usize = 16;
+
+/// What came out.
+pub(super) enum Outcome {
+    /// No forbidden output is left; the least gap that was proved of any part.
+    Excluded(f64),
+    Found(Witness),
+    Stopped { bound: f64, why: &'static str, open: u64 },
+}
+
+/// A search on one net.
+pub(super) struct Search<'s> {
+    pub view: View<'s>,
+    /// The whole region, on the model's input.
+    pub region: &'s Region,
+    pub goals: Vec<&'s Goal>,
+    pub attack: Attack<'s>,
+    pub confirm: Confirm<'s>,
+    pub limit: &'s Limit,
+    pub options: &'s Options,
+    /// Parts that were bounded.
+    pub subproblems: AtomicU64,
+}
+
+/// A part that is not decided.
+pub(super) enum Part {
+    /// A box, to be bounded from scratch.
+    Box(inputs::Part),
+    /// A frame with constraints, for one goal.
+    Split(Box<Domain>),
+}
+
+impl Part {
+    fn bytes(&self) -> usize {
+        match self {
+            Part::Box(p) => p.bytes(),
+            Part::Split(d) => d.bytes(),
+        }
+    }
+
+    /// A proved lower bound on its gap.
+    fn bound(&self) -> f64 {
+        match self {
+            Part::Box(p) => p.bound,
+            Part::Split(d) => d.bound,
+        }
+    }
+}
+
+/// What became of some parts.
+#[derive(Default)]
+pub(super) struct Step {
+    /// Still open.
+    pub open: Vec<Part>,
+    /// The least gap that was proved of a part that is closed.
+    pub excluded: Option<f64>,
+    pub witness: Option<Witness>,
+    /// Why a part can be split no more.
+    pub stuck: Option<&'static str>,
+}
+
+impl Step {
+    /// Notes a closed part.
+    pub fn exclude(&mut self, gap: f64) {
+        self.excluded = Some(self.excluded.map_or(gap, |g| g.min(gap)));
+    }
+}
+
+impl<'s> Search<'s> {
+    /// Splits until every part is excluded, a witness is found, or a limit is reached.
+    pub fn run(&self) -> Outcome {
+        let space = self.attack.space(self.region);
+        let whole = Region { lo: space.lo, hi: space.hi };
+        let queue = Queue::new(inputs::Part::whole(whole, self.goals.len()));
+        let result = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..self.options.threads.max(1) {
+                scope.spawn(|| self.work(&queue, &result));
+            }
+        });
+        if let Some(witness) = result.into_inner().unwrap_or(None) {
+            return Outcome::Found(witness);
+        }
+        queue.outcome()
+    }
+
+    fn work(&self, queue: &Queue, result: &Mutex<Option<Witness>>) {
+        while let Some(parts) = queue.take(self.batch()) {
+            let count = parts.len() as u64;
+            let step = self.step(parts);
+            let done = self.subproblems.fetch_add(count, Ordering::Relaxed) + count;
+            if let Some(witness) = step.witness {
+                if let Ok(mut result) = result.lock() {
+                    *result = Some(witness);
+                }
+                queue.stop("a witness was found");
+                return;
+            }
+            queue.put(step, count);
+            let limit = if done >= self.options.subproblems { Some("limit of subproblems") } else { self.limit.reached() };
+            if let Some(why) = limit {
+                queue.stop(why);
+            } else if queue.bytes() > self.options.memory {
+                queue.stop("memory limit");
+            }
+        }
+    }
+
+    /// Bounds parts that were taken together: boxes one by one, others of one frame in one go.
+    fn step(&self, parts: Vec<Part>) -> Step {
+        let mut step = Step::default();
+        let mut domains = vec![];
+        for part in parts {
+            match part {
+                Part::Box(p) if step.witness.is_none() => self.bound_box(p, &mut step),
+                Part::Box(_) => {}
+                Part::Split(d) => domains.push(*d),
+            }
+        }
+        if !domains.is_empty() && step.witness.is_none() {
+            self.bound_domains(domains, &mut step);
+        }
+        step
+    }
+
+    /// Parts that are bounded together.
+    fn batch(&self) -> usize {
+        32
+    }
+
+    fn extent<'e>(&self, region: &'e Region) -> Extent<'e> {
+        Extent { start: self.view.root, region, last: self.view.observed }
+    }
+
+    fn observed(&self) -> NodeId {
+        self.view.observed
+    }
+
+    /// Executes a value of the start; a witness if it is one.
+    fn try_point(&self, point: &[f64], goal: &Goal) -> Option<Witness> {
+        self.attack.try_point(self.region, point, goal, self.confirm)
+    }
+
+    fn frame(&self, region: Region, known: Option<&[Bounds]>) -> Result<Frame, NoBounds> {
+        Frame::new(self.view.prepared, self.extent(&region), known, self.limit.deadline)
+    }
+}

@@ -1,0 +1,119 @@
+//! The open parts, shared between threads.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::{Outcome, Part, Step, inputs};
+
+/// A stack of open parts. A thread that finds it empty waits while another thread may still put parts back.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    open: Vec<Part>,
+    bytes: usize,
+    /// Parts that threads are working on, and the least bound among those that were ever taken and not given back.
+    taken: u64,
+    stopped: Option<&'static str>,
+    /// Parts that cannot be split.
+    stuck: u64,
+    excluded: f64,
+    /// The least bound of a part that was open when the search was stopped.
+    least: f64,
+}
+
+impl Queue {
+    pub fn new(first: inputs::Part) -> Self {
+        let open = vec![Part::Box(first)];
+        let state = State {
+            open,
+            bytes: 0,
+            taken: 0,
+            stopped: None,
+            stuck: 0,
+            excluded: f64::INFINITY,
+            least: f64::INFINITY,
+        };
+        Queue { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Up to `most` parts from the top that can be bounded together; `None` when nothing is left or the search is stopped.
+    pub fn take(&self, most: usize) -> Option<Vec<Part>> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped.is_some() {
+                return None;
+            }
+            if !state.open.is_empty() {
+                let parts = state.top(most);
+                state.taken += parts.len() as u64;
+                state.bytes -= parts.iter().map(Part::bytes).sum::<usize>().min(state.bytes);
+                return Some(parts);
+            }
+            if state.taken == 0 {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Gives back what is left of `count` parts.
+    pub fn put(&self, step: Step, count: u64) {
+        let mut state = self.lock();
+        state.taken -= count;
+        state.bytes += step.open.iter().map(Part::bytes).sum::<usize>();
+        state.open.extend(step.open);
+        state.excluded = state.excluded.min(step.excluded.unwrap_or(f64::INFINITY));
+        if step.stuck.is_some() {
+            state.stuck += 1;
+            state.least = f64::NEG_INFINITY;
+            state.stopped = state.stopped.or(step.stuck);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub fn stop(&self, why: &'static str) {
+        let mut state = self.lock();
+        state.stopped = state.stopped.or(Some(why));
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// How the search ended, once no thread is working any more.
+    pub fn outcome(self) -> Outcome {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let open = state.open.len() as u64 + state.stuck + state.taken;
+        if open == 0 {
+            return Outcome::Excluded(state.excluded);
+        }
+        let unknown = if state.taken > 0 { f64::NEG_INFINITY } else { f64::INFINITY };
+        let least = state.open.iter().map(Part::bound).fold(state.least.min(unknown), f64::min);
+        let bound = least.min(state.excluded);
+        Outcome::Stopped { bound, why: state.stopped.unwrap_or("stopped"), open }
+    }
+}
+
+impl State {
+    fn top(&mut self, most: usize) -> Vec<Part> {
+        let fits = |a: &Part, b: &Part| match (a, b) {
+            (Part::Split(a), Part::Split(b)) => a.is_like(b),
+            _ => false,
+        };
+        let Some(first) = self.open.pop() else { return vec![] };
+        let mut parts = vec![first];
+        while parts.len() < most && self.open.last().is_some_and(|next| fits(&parts[0], next)) {
+            parts.extend(self.open.pop());
+        }
+        parts
+    }
+}
