@@ -64,6 +64,11 @@ pub(super) struct Space {
 }
 
 impl Space {
+    /// The point of the space that is nearest.
+    pub fn snapped(&self, point: &[f64]) -> Vec<f64> {
+        point.iter().enumerate().map(|(i, &x)| self.snap(i, x)).collect()
+    }
+
     /// The middle and random points, row-major.
     fn starts(&self, count: usize, rng: &mut StdRng) -> Vec<f64> {
         let mut points = Vec::with_capacity(count * self.lo.len());
@@ -105,16 +110,26 @@ impl Attack<'_> {
         self.flip(goal, &space, x, &check)
     }
 
-    /// A value of the root, rounded to its grid and executed; a witness if an input that leads there is one.
-    pub fn try_point(&self, region: &Region, point: &[f64], goal: &Goal, confirm: Confirm) -> Option<Witness> {
-        let snapped: Vec<f64> = match self.prepared.net.node(self.root).grid {
-            Grid::Integer => point.iter().map(|x| x.round()).collect(),
-            Grid::Float32 | Grid::Real => point.to_vec(),
-        };
-        if !self.judge(&snapped, goal).0[0].reached {
-            return None;
+    /// Whether a value of the root seems to reach a goal, and how far it is from it.
+    pub fn glance(&self, point: &[f64], goal: &Goal) -> (bool, f64) {
+        let judged = &self.judge(point, goal).0[0];
+        (judged.reached, judged.excess)
+    }
+
+    /// Goes on from a value of the root; a witness, or how near it came.
+    pub fn pursue(
+        &self,
+        region: &Region,
+        space: &Space,
+        goal: &Goal,
+        point: Vec<f64>,
+        confirm: Confirm,
+    ) -> (Option<Witness>, f64) {
+        let check = |x: &[f64]| confirm(&self.to_input(region, x));
+        match self.descend(goal, space, point, &check) {
+            Err(witness) => (Some(witness), f64::NEG_INFINITY),
+            Ok((excess, point)) => (self.flip(goal, space, point, &check), excess),
         }
-        confirm(&self.to_input(region, &snapped))
     }
 
     /// What the root can be for inputs of a region.

@@ -1,5 +1,6 @@
 //! The order in which a claim is decided.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use super::attack::{self, Attack, Confirm};
@@ -196,8 +197,21 @@ impl Decision<'_, '_> {
             let attack = self.attacker(view);
             let goals = open.iter().map(|&g| &self.goals[g]).collect();
             let (region, limit, options) = (&self.query.region, &self.limit, self.options);
-            let search =
-                Search { view, region, goals, attack, confirm, limit, options, subproblems: AtomicU64::new(0) };
+            let space = attack.space(region);
+            let nearest = Mutex::new(vec![f64::INFINITY; open.len()]);
+            let subproblems_here = AtomicU64::new(0);
+            let search = Search {
+                view,
+                region,
+                goals,
+                attack,
+                confirm,
+                limit,
+                options,
+                subproblems: subproblems_here,
+                space,
+                nearest,
+            };
             let outcome = search.run();
             subproblems += search.subproblems.into_inner();
             match outcome {

@@ -72,7 +72,7 @@ impl Search<'_> {
         }
         for &(row, _) in &left {
             let point = tuned.point(self.view.root, row);
-            step.witness = self.try_point(&point, self.goals[part.goals[row]]);
+            step.witness = self.try_point(&point, part.goals[row]);
             if step.witness.is_some() {
                 return;
             }

@@ -12,7 +12,7 @@ mod queue;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::attack::{Attack, Confirm};
+use super::attack::{Attack, Confirm, Space};
 use super::decide::View;
 use super::goal::Goal;
 use super::{Limit, Options, Witness};
@@ -46,6 +46,10 @@ pub(super) struct Search<'s> {
     pub options: &'s Options,
     /// Parts that were bounded.
     pub subproblems: AtomicU64,
+    /// What the start may be.
+    pub space: Space,
+    /// How near executed points came to each goal.
+    pub nearest: Mutex<Vec<f64>>,
 }
 
 /// A part that is not decided.
@@ -95,8 +99,7 @@ impl Step {
 impl<'s> Search<'s> {
     /// Splits until every part is excluded, a witness is found, or a limit is reached.
     pub fn run(&self) -> Outcome {
-        let space = self.attack.space(self.region);
-        let whole = Region { lo: space.lo, hi: space.hi };
+        let whole = Region { lo: self.space.lo.clone(), hi: self.space.hi.clone() };
         let queue = Queue::new(inputs::Part::whole(whole, self.goals.len()));
         let result = Mutex::new(None);
         std::thread::scope(|scope| {
@@ -162,9 +165,25 @@ impl<'s> Search<'s> {
         self.view.observed
     }
 
-    /// Executes a value of the start; a witness if it is one.
-    fn try_point(&self, point: &[f64], goal: &Goal) -> Option<Witness> {
-        self.attack.try_point(self.region, point, goal, self.confirm)
+    /// Executes a value of the start; a witness if it, or one that is found from it, is one. The search goes on from points that come nearer to
+    /// their goal than all before.
+    fn try_point(&self, point: &[f64], goal: usize) -> Option<Witness> {
+        let point = self.space.snapped(point);
+        let (reached, excess) = self.attack.glance(&point, self.goals[goal]);
+        let mut nearest = self.nearest.lock().ok()?;
+        let nearer = excess < nearest[goal];
+        if nearer {
+            nearest[goal] = excess;
+        }
+        drop(nearest);
+        if !reached && !nearer {
+            return None;
+        }
+        let (witness, excess) = self.attack.pursue(self.region, &self.space, self.goals[goal], point, self.confirm);
+        if let Ok(mut nearest) = self.nearest.lock() {
+            nearest[goal] = nearest[goal].min(excess);
+        }
+        witness
     }
 
     fn frame(&self, region: Region, known: Option<&[Bounds]>) -> Result<Frame, NoBounds> {
