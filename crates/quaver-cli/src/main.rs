@@ -14,6 +14,8 @@ mod progress;
 mod robustness;
 mod run;
 mod session;
+mod supports;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,8 @@ enum Command {
     Run(run::Args),
     Compare(compare::Args),
     Robustness(robustness::Args),
+    Verify(verify::Args),
+    Supports(supports::Args),
     Anomaly(anomaly::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
@@ -55,6 +59,8 @@ impl Cli {
             Command::Run(args) => run::run(&args, session),
             Command::Compare(args) => compare::run(&args, session),
             Command::Robustness(args) => robustness::run(&args, session),
+            Command::Verify(args) => verify::run(&args, session),
+            Command::Supports(args) => supports::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
             Command::Doctor(args) => doctor::run(&args, session),
             Command::Demo(args) => demo::run(&args, session),

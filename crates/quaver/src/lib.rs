@@ -2,7 +2,8 @@
 //! numbers that come out.
 //!
 //! The spine, from a file to a verdict (see `ARCHITECTURE.md`):
-//! [`model`] reads a file and lowers it under an arithmetic profile to a [`net::Net`]; [`property`] states a closed claim about a net;
+//! [`model`] reads a file and lowers it under an arithmetic profile to a [`net::Net`]; [`property`] states a closed claim about a net,
+//! also from queries that [`vnnlib`] reads;
 //! [`bounds`] proves bounds; [`verify`] decides.
 
 pub mod bounds;
@@ -11,3 +12,4 @@ pub mod net;
 pub mod num;
 pub mod property;
 pub mod verify;
+pub mod vnnlib;

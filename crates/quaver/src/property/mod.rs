@@ -1,6 +1,7 @@
 //! Closed statements about a net: a box of inputs and a claim about its outputs.
 
 mod query;
+pub mod vnnlib;
 
 use crate::model::ir::DType;
 use crate::model::lower::Lowered;

@@ -136,11 +136,7 @@ impl Attack<'_> {
     pub fn space(&self, region: &Region) -> Space {
         let net = self.prepared.net;
         let bounds = &interval_until(net, region, self.root)[self.root.0];
-        Space {
-            lo: bounds.lo.clone(),
-            hi: bounds.hi.clone(),
-            integer: net.node(self.root).grid == Grid::Integer,
-        }
+        Space { lo: bounds.lo.clone(), hi: bounds.hi.clone(), integer: net.node(self.root).grid == Grid::Integer }
     }
 
     /// Executes a batch of root values and judges each.

@@ -114,6 +114,31 @@ pub struct Lowered {
     pub executed: Vec<(String, usize)>,
 }
 
+impl Lowered {
+    /// A net that was put together from others, with one input and one output.
+    pub fn merged(net: Net, parts: &[Arc<Lowered>], input_type: DType, output_type: DType) -> Lowered {
+        let all = |of: fn(&Lowered) -> &Vec<String>| {
+            let mut all: Vec<String> = parts.iter().flat_map(|l| of(l).clone()).collect();
+            let mut seen = std::collections::HashSet::new();
+            all.retain(|text| seen.insert(text.clone()));
+            all
+        };
+        Lowered {
+            net,
+            profile: parts.first().map_or(String::new(), |l| l.profile.clone()),
+            assumptions: all(|l| &l.assumptions),
+            input_types: vec![input_type],
+            output_types: vec![output_type],
+            integer_layers: parts.iter().flat_map(|l| l.integer_layers.clone()).collect(),
+            softmax: vec![None],
+            notes: all(|l| &l.notes),
+            members: vec![],
+            is_conjunction: false,
+            executed: parts.iter().flat_map(|l| l.executed.clone()).collect(),
+        }
+    }
+}
+
 /// A value during lowering.
 #[derive(Clone, Debug)]
 enum Known {

@@ -22,5 +22,7 @@ mod write_ops;
 mod tests;
 
 pub use error::WriteError;
+pub use read::OPSETS;
 pub(super) use read::decode;
+pub use tensor::tensor_bytes;
 pub use write::write;

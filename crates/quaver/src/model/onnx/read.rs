@@ -20,7 +20,7 @@ use crate::model::ir::{DType, Model, Source, ValueId};
 /// Newest file format version whose fields are all known here.
 const MAX_IR_VERSION: i64 = 13;
 /// Supported versions of the default operator set.
-const OPSETS: std::ops::RangeInclusive<i64> = 8..=26;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 8..=26;
 
 /// Reads a model from the bytes of an unpacked file; `path` serves for messages and for finding external data.
 pub(in crate::model) fn decode(

@@ -234,6 +234,31 @@ fn decode(dtype: DType, count: usize, raw: &[u8]) -> Result<Data, Problem> {
     })
 }
 
+/// A tensor as the bytes of an ONNX `TensorProto` of a type, or of doubles; `None` where a value is not one of the type.
+pub fn tensor_bytes(name: &str, shape: &[usize], dtype: Option<DType>, values: &[f64]) -> Option<Vec<u8>> {
+    let raw: Vec<u8> = match dtype {
+        None => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Some(DType::F32) => values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+        Some(integer) => {
+            let (lo, hi) = integer.integer_range()?;
+            let bytes = (i64::BITS - (hi - 1).leading_zeros()).div_ceil(8).max(1) as usize;
+            let one = |&x: &f64| {
+                let fits = x.fract() == 0.0 && (lo as f64..=hi as f64).contains(&x);
+                fits.then(|| (x as i64).to_le_bytes()[..bytes].to_vec())
+            };
+            values.iter().map(one).collect::<Option<Vec<_>>>()?.concat()
+        }
+    };
+    let proto = TensorProto {
+        dims: shape.iter().map(|&d| d as i64).collect(),
+        data_type: Some(dtype.map_or(super::proto::data_type::DOUBLE, element_number)),
+        name: Some(name.to_string()),
+        raw_data: Some(raw),
+        ..TensorProto::default()
+    };
+    Some(prost::Message::encode_to_vec(&proto))
+}
+
 /// The message that stands for a tensor.
 pub(super) fn to_proto(name: &str, tensor: &Tensor) -> TensorProto {
     let raw = match &tensor.data {

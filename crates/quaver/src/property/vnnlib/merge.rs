@@ -1,0 +1,156 @@
+//! Several nets, or several inputs and outputs, as one net with one input and one output.
+
+use std::sync::Arc;
+
+use super::SpecError;
+use super::boxes::Element;
+use crate::model::lower::Lowered;
+use crate::net::{Affine, From, Grid, Max, Move, Net, Node, NodeId, Op, Pointwise};
+
+/// Which input elements are one and the same variable.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The free variable of each input element; elements of all inputs of all networks in a row.
+    pub free_of: Vec<usize>,
+    /// What each free variable can be.
+    pub elements: Vec<Element>,
+    /// Number of output elements of all networks.
+    pub outputs: usize,
+}
+
+impl Layout {
+    /// Elements that are equated become one variable.
+    pub fn new(nets: &[Arc<Lowered>], equated: impl Iterator<Item = (usize, usize)>) -> Result<Layout, SpecError> {
+        let all: Vec<Element> = nets.iter().flat_map(|lowered| elements(lowered)).collect();
+        let mut leader: Vec<usize> = (0..all.len()).collect();
+        for (a, b) in equated {
+            let (a, b) = (find(&mut leader, a), find(&mut leader, b));
+            if all[a] != all[b] {
+                let problem = format!("an input of type {} is equated with one of type {}", all[a].dtype, all[b].dtype);
+                return Err(SpecError::new(problem, "give models with inputs of one type"));
+            }
+            leader[a.max(b)] = a.min(b);
+        }
+        let mut layout = Layout { free_of: vec![0; all.len()], elements: vec![], outputs: 0 };
+        for (i, &element) in all.iter().enumerate() {
+            let first = find(&mut leader, i);
+            layout.free_of[i] = if first == i { layout.elements.len() } else { layout.free_of[first] };
+            if first == i {
+                layout.elements.push(element);
+            }
+        }
+        layout.outputs = nets.iter().map(|l| outputs(l)).sum();
+        Ok(layout)
+    }
+
+    /// Whether each variable is one element.
+    pub fn is_identity(&self) -> bool {
+        self.free_of.len() == self.elements.len()
+    }
+}
+
+fn find(leader: &mut [usize], mut i: usize) -> usize {
+    while leader[i] != i {
+        leader[i] = leader[leader[i]];
+        i = leader[i];
+    }
+    i
+}
+
+fn elements(lowered: &Lowered) -> impl Iterator<Item = Element> {
+    let of = |(id, dtype): (&NodeId, _)| {
+        let node = lowered.net.node(*id);
+        std::iter::repeat_n(Element { grid: node.grid, dtype }, node.len())
+    };
+    lowered.net.inputs().iter().zip(lowered.input_types.iter().copied()).flat_map(of)
+}
+
+fn outputs(lowered: &Lowered) -> usize {
+    lowered.net.outputs().iter().map(|&id| lowered.net.node(id).len()).sum()
+}
+
+/// Whether the nets are one net of the form that a query needs.
+pub(super) fn is_single(nets: &[Arc<Lowered>], layout: &Layout, with_inputs: bool) -> bool {
+    let form = |l: &Lowered| l.net.inputs().len() == 1 && l.net.outputs().len() == 1;
+    matches!(nets, [only] if form(only)) && layout.is_identity() && !with_inputs
+}
+
+/// The merged net: its output is every output in a row, then its input if that is asked for.
+pub(super) fn merged(nets: &[Arc<Lowered>], layout: &Layout, with_inputs: bool) -> Result<Lowered, SpecError> {
+    if nets.iter().any(|l| !l.members.is_empty()) {
+        let problem =
+            format!("profile {} is about several runtimes, and the query needs a merged net", nets[0].profile);
+        return Err(SpecError::new(problem, "choose the profile of one runtime with --profile"));
+    }
+    let mut net = Net::new();
+    let input = net.add(input(layout)?);
+    let (mut sources, mut first) = (vec![], 0);
+    for lowered in nets {
+        let ids = append(&mut net, &lowered.net, input, &layout.free_of[first..]);
+        first += lowered.net.inputs().iter().map(|&id| lowered.net.node(id).len()).sum::<usize>();
+        sources.extend(lowered.net.outputs().iter().map(|id| ids[id.0]));
+    }
+    if with_inputs {
+        sources.push(input);
+    }
+    let output = concatenated(&net, sources);
+    let output = net.add(output);
+    net.set_outputs(vec![output]);
+    let output_type = nets[0].output_types[0];
+    Ok(Lowered::merged(net, nets, layout.elements[0].dtype, output_type))
+}
+
+fn input(layout: &Layout) -> Result<Node, SpecError> {
+    let grid = layout.elements[0].grid;
+    if layout.elements.iter().any(|e| e.grid != grid) {
+        let problem = "some inputs are integers and others are not, and the query needs a merged net";
+        return Err(SpecError::new(problem, "give models whose inputs are all integers, or all float32"));
+    }
+    let everything = (f64::NEG_INFINITY, f64::INFINITY);
+    let hull = |(lo, hi): (f64, f64), e: &Element| {
+        let (least, most) = e.dtype.integer_range().map_or(everything, |r| (r.0 as f64, r.1 as f64));
+        (lo.min(least), hi.max(most))
+    };
+    let range = layout.elements.iter().fold((f64::INFINITY, f64::NEG_INFINITY), hull);
+    let shape = vec![layout.elements.len()];
+    Ok(Node { name: "inputs".into(), shape, op: Op::Input(0), grid, range, quantization: None })
+}
+
+/// Adds the nodes of a net, whose input elements are variables of `input`; gives their new ids.
+fn append(net: &mut Net, from: &Net, input: NodeId, free_of: &[usize]) -> Vec<NodeId> {
+    let (mut ids, mut next) = (vec![], 0);
+    for node in from.nodes() {
+        let new = |id: &NodeId| ids[id.0];
+        let op = match &node.op {
+            Op::Input(_) => {
+                let variables = &free_of[next..next + node.len()];
+                next += node.len();
+                let element = |&v: &usize| From::Element { source: 0, index: v as u32 };
+                Op::Move(Move { sources: vec![input], from: variables.iter().map(element).collect() })
+            }
+            Op::Affine(a) => {
+                let terms = a.terms.iter().map(|(id, map)| (new(id), map.clone())).collect();
+                Op::Affine(Affine { terms, ..a.clone() })
+            }
+            Op::Pointwise(p) => Op::Pointwise(Pointwise { input: new(&p.input), ..p.clone() }),
+            Op::Max(m) => Op::Max(Max { input: new(&m.input), ..m.clone() }),
+            Op::Move(m) => Op::Move(Move { sources: m.sources.iter().map(new).collect(), from: m.from.clone() }),
+        };
+        // Ranges stay: inputs of a region are within the range of their type.
+        ids.push(net.add(Node { op, ..node.clone() }));
+    }
+    ids
+}
+
+fn concatenated(net: &Net, sources: Vec<NodeId>) -> Node {
+    let element = |(source, id): (usize, &NodeId)| {
+        (0..net.node(*id).len()).map(move |i| From::Element { source: source as u32, index: i as u32 })
+    };
+    let from: Vec<From> = sources.iter().enumerate().flat_map(element).collect();
+    let grids: Vec<Grid> = sources.iter().map(|&id| net.node(id).grid).collect();
+    let grid = if grids.iter().all(|g| *g == grids[0]) { grids[0] } else { Grid::Real };
+    let shape = vec![from.len()];
+    let op = Op::Move(Move { sources, from });
+    let range = net.range_of(&op);
+    Node { name: "outputs".into(), shape, op, grid, range, quantization: None }
+}
