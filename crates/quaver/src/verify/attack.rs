@@ -16,6 +16,8 @@ use crate::property::Region;
 
 /// Points that are moved together.
 const POINTS: usize = 8;
+/// Multiplications that the choice of starts may cost.
+const SAMPLING: usize = 10_000_000;
 /// Gradient steps from each set of starts.
 const STEPS: usize = 24;
 /// Coordinate flips tried together.
@@ -95,7 +97,7 @@ impl Attack<'_> {
         let check = |x: &[f64]| confirm(&self.to_input(region, x));
         let mut best: Option<(f64, Vec<f64>, &Goal)> = None;
         for &goal in goals {
-            let (excess, x) = match self.descend(goal, &space, space.starts(POINTS, &mut rng), &check) {
+            let (excess, x) = match self.descend(goal, &space, self.starts(goal, &space, &mut rng), &check) {
                 Ok(best) => best,
                 Err(witness) => return Some(witness),
             };
@@ -108,6 +110,20 @@ impl Attack<'_> {
         }
         let (_, x, goal) = best?;
         self.flip(goal, &space, x, &check)
+    }
+
+    /// Starts for a descent: the nearest of many random points, as many as cost little.
+    fn starts(&self, goal: &Goal, space: &Space, rng: &mut StdRng) -> Vec<f64> {
+        let n = space.lo.len();
+        let tried = (SAMPLING / self.prepared.net.multiplications().max(1)).clamp(POINTS, 128 * POINTS);
+        let points = space.starts(tried, rng);
+        if tried < 4 * POINTS {
+            return points[..POINTS * n].to_vec();
+        }
+        let judged = self.judge(&points, goal).0;
+        let mut order: Vec<usize> = (0..tried).collect();
+        order.sort_by(|&a, &b| judged[a].excess.total_cmp(&judged[b].excess));
+        order[..4 * POINTS].iter().flat_map(|&r| points[r * n..(r + 1) * n].iter().copied()).collect()
     }
 
     /// Whether a value of the root seems to reach a goal, and how far it is from it.

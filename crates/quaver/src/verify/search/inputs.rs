@@ -10,7 +10,7 @@ use crate::net::Grid;
 use crate::property::Region;
 
 /// Steps uphill before a box is split.
-const CLIMBS: usize = 3;
+const CLIMBS: usize = 1;
 /// How far a step moves a line between its ends.
 const RATE: f64 = 0.25;
 
@@ -72,7 +72,7 @@ impl Search<'_> {
         }
         for &(row, _) in &left {
             let point = tuned.point(self.view.root, row);
-            step.witness = self.try_point(&point, part.goals[row]);
+            step.witness = self.try_point(&point, part.goals[row]).0;
             if step.witness.is_some() {
                 return;
             }
@@ -121,7 +121,8 @@ impl Search<'_> {
         step: &mut Step,
     ) {
         let width = |i: usize| region.hi[i] - region.lo[i];
-        let score = |i: usize| (1e-3 + steepness(i)) * width(i);
+        // Between the longest edge and the one along which the bound changes most.
+        let score = |i: usize| (1e-6 + steepness(i)).sqrt() * width(i);
         let splittable = (0..region.lo.len()).filter(|&i| self.middle(region, i).is_some());
         let Some(i) = splittable.max_by(|&a, &b| score(a).total_cmp(&score(b))) else {
             // A point: executed, and neither excluded nor a witness.
@@ -130,7 +131,22 @@ impl Search<'_> {
         let Some((below, above)) = self.middle(region, i) else { return };
         let (mut low, mut high) = (region.clone(), region.clone());
         (low.hi[i], high.lo[i]) = (below, above);
+        let mut halves = vec![];
         for region in [low, high] {
+            let center: Vec<f64> = region.lo.iter().zip(&region.hi).map(|(l, h)| l + (h - l) / 2.0).collect();
+            let mut nearest = f64::INFINITY;
+            for &g in &goals {
+                let (witness, excess) = self.try_point(&center, g);
+                if witness.is_some() {
+                    return step.witness = witness;
+                }
+                nearest = nearest.min(excess);
+            }
+            halves.push((nearest, region));
+        }
+        // The half that is nearer to a witness goes on top.
+        halves.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, region) in halves {
             let known = Some(known.clone());
             step.open.push(super::Part::Box(Part { region, known, goals: goals.clone(), bound }));
         }

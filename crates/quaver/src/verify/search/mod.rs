@@ -9,7 +9,7 @@ mod inputs;
 mod neurons;
 mod queue;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::attack::{Attack, Confirm, Space};
@@ -167,23 +167,25 @@ impl<'s> Search<'s> {
 
     /// Executes a value of the start; a witness if it, or one that is found from it, is one. The search goes on from points that come nearer to
     /// their goal than all before.
-    fn try_point(&self, point: &[f64], goal: usize) -> Option<Witness> {
+    fn try_point(&self, point: &[f64], goal: usize) -> (Option<Witness>, f64) {
         let point = self.space.snapped(point);
         let (reached, excess) = self.attack.glance(&point, self.goals[goal]);
-        let mut nearest = self.nearest.lock().ok()?;
+        if !self.is_nearer(goal, excess) && !reached {
+            return (None, excess);
+        }
+        let (witness, found) = self.attack.pursue(self.region, &self.space, self.goals[goal], point, self.confirm);
+        self.is_nearer(goal, found);
+        (witness, excess)
+    }
+
+    /// Whether an excess is less than all before.
+    fn is_nearer(&self, goal: usize, excess: f64) -> bool {
+        let mut nearest = self.nearest.lock().unwrap_or_else(PoisonError::into_inner);
         let nearer = excess < nearest[goal];
         if nearer {
             nearest[goal] = excess;
         }
-        drop(nearest);
-        if !reached && !nearer {
-            return None;
-        }
-        let (witness, excess) = self.attack.pursue(self.region, &self.space, self.goals[goal], point, self.confirm);
-        if let Ok(mut nearest) = self.nearest.lock() {
-            nearest[goal] = nearest[goal].min(excess);
-        }
-        witness
+        nearer
     }
 
     fn frame(&self, region: Region, known: Option<&[Bounds]>) -> Result<Frame, NoBounds> {

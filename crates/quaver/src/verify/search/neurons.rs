@@ -98,7 +98,7 @@ impl Search<'_> {
                 continue;
             }
             let point = tuned.point(self.view.root, row);
-            step.witness = self.try_point(&point, domain.goal);
+            step.witness = self.try_point(&point, domain.goal).0;
             if step.witness.is_some() {
                 return;
             }
