@@ -157,6 +157,10 @@ pub(crate) struct Extent<'e> {
     pub region: &'e Region,
     /// The last value that is looked at.
     pub last: NodeId,
+    /// Steps uphill for the bounds of each element (see [`Tuned`]), after those with lines of least area.
+    pub climbs: usize,
+    /// When to be content with what there is.
+    pub deadline: Option<Instant>,
 }
 
 /// Proved bounds on every value over a box; `None` if some bound is not a number (an overflow).
@@ -175,7 +179,7 @@ pub fn analyse(prepared: &Prepared, region: &Region) -> Option<Analysis> {
 pub fn analyse_until(prepared: &Prepared, region: &Region, deadline: Option<Instant>) -> Option<Analysis> {
     let net = prepared.net;
     let (start, last) = (*net.inputs().first()?, NodeId(net.nodes().len() - 1));
-    analyse_within(prepared, Extent { start, region, last }, None, deadline).ok()
+    analyse_within(prepared, Extent { start, region, last, climbs: 0, deadline }, None).ok()
 }
 
 /// [`analyse`] between two values. Bounds that are `known` to hold are not lost.
@@ -187,7 +191,6 @@ pub(crate) fn analyse_within(
     prepared: &Prepared,
     extent: Extent<'_>,
     known: Option<&[Bounds]>,
-    deadline: Option<Instant>,
 ) -> Result<Analysis, NoBounds> {
     let net = prepared.net;
     let mut analysis = Analysis { bounds: vec![], lines: vec![], affine_errors: vec![] };
@@ -211,13 +214,14 @@ pub(crate) fn analyse_within(
         match &node.op {
             Op::Pointwise(p) if !prepared.is_box[id.0] && id != extent.start => {
                 let wanted = |i: usize, b: &Bounds| !p.functions.at(i).is_affine_on(b.lo[i], b.hi[i]);
-                tighten(prepared, &mut analysis, p.input, deadline, wanted)?;
+                tighten(prepared, &mut analysis, p.input, extent.deadline, wanted)?;
+                tune(prepared, &mut analysis, p.input, extent, wanted)?;
                 let lines = relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0], 0.5);
                 let bounds = fresh(&analysis)?;
                 analysis.push(bounds, vec![], Some(lines));
             }
             Op::Max(m) if id != extent.start => {
-                tighten(prepared, &mut analysis, m.input, deadline, |i, b| b.lo[i] < b.hi[i])?;
+                tighten(prepared, &mut analysis, m.input, extent.deadline, |i, b| b.lo[i] < b.hi[i])?;
                 let bounds = fresh(&analysis)?;
                 analysis.push(bounds, vec![], None);
             }
@@ -268,6 +272,58 @@ pub(crate) fn tighten(
     }
     Ok(())
 }
+
+/// [`tighten`] with lines that are tuned for each element.
+fn tune(
+    prepared: &Prepared,
+    analysis: &mut Analysis,
+    id: NodeId,
+    extent: Extent<'_>,
+    wanted: impl Fn(usize, &Bounds) -> bool,
+) -> Result<(), NoBounds> {
+    if extent.climbs == 0 || interval_is_exact(prepared, id) || id <= extent.start {
+        return Ok(());
+    }
+    let choices = Choices::new(prepared, analysis, id);
+    let best = choices.best();
+    let node = prepared.net.node(id);
+    let chosen: Vec<usize> = (0..node.len()).filter(|&i| wanted(i, &analysis.bounds[id.0])).collect();
+    let size = (TUNED_TOGETHER / choices.len().max(1)).clamp(8, backward::BATCH / 2);
+    let search = |batch: &[usize]| {
+        let unit = |i: usize, sign: f64| Objective::new(vec![Functional { terms: vec![(i, sign)], bound: 0.0 }]);
+        let objectives: Vec<Objective> = batch.iter().flat_map(|&i| [unit(i, 1.0), unit(i, -1.0)]).collect();
+        let (splits, slopes) = (vec![vec![]; objectives.len()], vec![&best[..]; objectives.len()]);
+        let mut tuned = Tuned::new((prepared, &*analysis, &choices), id, objectives, &splits, &slopes);
+        let mut found = vec![f64::NEG_INFINITY; splits.len()];
+        let mut rate = TUNING_RATE;
+        for climb in 0..=extent.climbs {
+            if extent.deadline.is_some_and(|d| Instant::now() >= d) {
+                break;
+            }
+            found.iter_mut().zip(tuned.bounds()).for_each(|(f, b)| *f = f.max(b));
+            if climb < extent.climbs {
+                tuned.climb(rate);
+                rate *= 0.9;
+            }
+        }
+        found
+    };
+    let found: Vec<f64> = match chosen.len() <= size {
+        true => search(&chosen),
+        false => chosen.par_chunks(size).flat_map_iter(search).collect(),
+    };
+    let bounds = &mut analysis.bounds[id.0];
+    for (&i, found) in chosen.iter().zip(found.chunks(2)) {
+        let (lo, hi) = crate::net::onto_grid(node.grid, found[0], -found[1]);
+        bounds.meet_element(i, lo, hi)?;
+    }
+    Ok(())
+}
+
+/// Open elements times functionals that are tuned together.
+const TUNED_TOGETHER: usize = 100_000;
+/// The first step of a line between its ends.
+const TUNING_RATE: f64 = 0.3;
 
 /// Elements of a value in groups that are worked on together (two functionals for each). In a picture neighbours of one line go together, because what
 /// they depend on is nearly the same patch.

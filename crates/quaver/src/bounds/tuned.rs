@@ -383,15 +383,21 @@ impl<'t> Tuned<'t> {
     /// # Rounding
     /// A coefficient that combines several functionals differs from the exact one by at most gamma times the sum of its terms' magnitudes.
     fn functionals(&self) -> Functionals {
-        let (rows, n) = (self.rows(), self.prepared.net.node(self.from).len());
-        let mut patch = Patch { rows, elements: (0..n as u32).collect(), data: vec![0.0; n * rows] };
+        let rows = self.rows();
+        let mut elements: Vec<u32> =
+            self.objectives.iter().flat_map(|o| &o.functionals).flat_map(|f| &f.terms).map(|t| t.0 as u32).collect();
+        elements.sort_unstable();
+        elements.dedup();
+        let mut places = vec![0; self.prepared.net.node(self.from).len()];
+        elements.iter().enumerate().for_each(|(k, &e)| places[e as usize] = k);
+        let mut patch = Patch { rows, data: vec![0.0; elements.len() * rows], elements };
         let mut errors = vec![0.0; rows];
         let x = &self.analysis.bounds[self.from.0];
         for (r, objective) in self.objectives.iter().enumerate() {
             let gamma = gamma64(objective.functionals.len() + 2);
             for (f, w) in objective.functionals.iter().zip(&objective.weights) {
                 for (i, a) in &f.terms {
-                    patch.data[i * rows + r] += w * a;
+                    patch.data[places[*i] * rows + r] += w * a;
                     if objective.single().is_none() {
                         errors[r] += gamma * (w * a).abs() * x.magnitude(*i);
                     }

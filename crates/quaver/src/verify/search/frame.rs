@@ -1,7 +1,5 @@
 //! What is known about a box: proved bounds on every value, and the choices that they leave open.
 
-use std::time::Instant;
-
 use crate::bounds::{Analysis, Bounds, Choices, Extent, NoBounds, Prepared, analyse_within};
 use crate::property::Region;
 
@@ -14,8 +12,8 @@ pub(super) struct Frame {
 
 impl Frame {
     /// Bounds the box; what is known about a box around it still holds.
-    pub fn new(prepared: &Prepared, extent: Extent<'_>, known: Option<&[Bounds]>, deadline: Instant) -> Result<Self, NoBounds> {
-        let analysis = analyse_within(prepared, extent, known, Some(deadline))?;
+    pub fn new(prepared: &Prepared, extent: Extent<'_>, known: Option<&[Bounds]>) -> Result<Self, NoBounds> {
+        let analysis = analyse_within(prepared, extent, known)?;
         let choices = Choices::new(prepared, &analysis, extent.last);
         Ok(Frame { region: extent.region.clone(), analysis, choices })
     }

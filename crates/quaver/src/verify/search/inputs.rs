@@ -11,6 +11,8 @@ use crate::property::Region;
 
 /// Steps uphill before a box is split.
 const CLIMBS: usize = 1;
+/// Steps uphill for each element where splits of functions follow.
+const FRAME_CLIMBS: usize = 12;
 /// How far a step moves a line between its ends.
 const RATE: f64 = 0.25;
 
@@ -38,7 +40,7 @@ impl Part {
 impl Search<'_> {
     /// Excludes a box, or splits it.
     pub(super) fn bound_box(&self, part: Part, step: &mut Step) {
-        let frame = match self.frame(part.region, part.known.as_deref().map(|k| &k[..])) {
+        let frame = match self.frame(&part.region, part.known.as_deref().map(|k| &k[..]), 0) {
             Ok(frame) => Arc::new(frame),
             Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
@@ -79,18 +81,29 @@ impl Search<'_> {
         }
         let free = frame.region.lo.iter().zip(&frame.region.hi).filter(|(l, h)| l < h).count();
         if free > FEW_INPUTS {
-            for (row, gap) in left {
-                let (slopes, weights) = (tuned.slopes(row), tuned.objectives()[row].weights.clone());
-                let domain = Domain::whole(frame.clone(), part.goals[row], slopes, weights, gap);
-                step.open.push(super::Part::Split(Box::new(domain)));
-            }
-            return;
+            let left: Vec<(usize, f64)> = left.iter().map(|&(row, gap)| (part.goals[row], gap)).collect();
+            drop(tuned);
+            return self.refine(&frame, &left, step);
         }
         let bound = left.iter().map(|l| l.1).fold(f64::INFINITY, f64::min);
         let goals = left.iter().map(|&(row, _)| part.goals[row]).collect();
         let steepness = |i: usize| left.iter().map(|&(row, _)| tuned.steepness(self.view.root, i, row)).sum();
         let known = Arc::new(frame.analysis.bounds.clone());
         self.halve(&frame.region, known, goals, bound, &steepness, step);
+    }
+
+    /// Bounds a box once more, with lines tuned for every element, as the frame of a search by splits of pointwise functions.
+    fn refine(&self, frame: &Frame, goals: &[(usize, f64)], step: &mut Step) {
+        let frame = match self.frame(&frame.region, Some(&frame.analysis.bounds), FRAME_CLIMBS) {
+            Ok(frame) => Arc::new(frame),
+            Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
+            Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
+        };
+        for &(goal, gap) in goals {
+            let weights = self.goals[goal].objective().weights;
+            let domain = Domain::whole(frame.clone(), goal, frame.choices.best(), weights, gap);
+            step.open.push(super::Part::Split(Box::new(domain)));
+        }
     }
 
     /// Raises gaps by one walk with the present choices.

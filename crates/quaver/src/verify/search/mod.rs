@@ -102,11 +102,16 @@ impl<'s> Search<'s> {
         let whole = Region { lo: self.space.lo.clone(), hi: self.space.hi.clone() };
         let queue = Queue::new(inputs::Part::whole(whole, self.goals.len()));
         let result = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..self.options.threads.max(1) {
-                scope.spawn(|| self.work(&queue, &result));
-            }
-        });
+        // A thread of a pool must not sleep: others of the pool may need it.
+        if self.options.threads <= 1 || rayon::current_thread_index().is_some() {
+            self.work(&queue, &result);
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..self.options.threads {
+                    scope.spawn(|| self.work(&queue, &result));
+                }
+            });
+        }
         if let Some(witness) = result.into_inner().unwrap_or(None) {
             return Outcome::Found(witness);
         }
@@ -158,7 +163,8 @@ impl<'s> Search<'s> {
     }
 
     fn extent<'e>(&self, region: &'e Region) -> Extent<'e> {
-        Extent { start: self.view.root, region, last: self.view.observed }
+        let deadline = Some(self.limit.deadline);
+        Extent { start: self.view.root, region, last: self.view.observed, climbs: 0, deadline }
     }
 
     fn observed(&self) -> NodeId {
@@ -188,7 +194,7 @@ impl<'s> Search<'s> {
         nearer
     }
 
-    fn frame(&self, region: Region, known: Option<&[Bounds]>) -> Result<Frame, NoBounds> {
-        Frame::new(self.view.prepared, self.extent(&region), known, self.limit.deadline)
+    fn frame(&self, region: &Region, known: Option<&[Bounds]>, climbs: usize) -> Result<Frame, NoBounds> {
+        Frame::new(self.view.prepared, Extent { climbs, ..self.extent(region) }, known)
     }
 }
