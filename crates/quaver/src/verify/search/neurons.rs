@@ -11,10 +11,10 @@ use crate::net::{Grid, NodeId, Op, ScalarFn};
 const CLIMBS: usize = 10;
 const FIRST_CLIMBS: usize = 40;
 /// How far a step moves a line between its ends, at first; later steps are smaller.
-const RATE: f64 = 0.15;
-const DECAY: f64 = 0.96;
+const RATE: f64 = 0.3;
+const DECAY: f64 = 0.94;
 /// Splits of a part that are tried.
-const TRIED: usize = 6;
+const TRIED: usize = 16;
 /// Functionals of one walk.
 const ROWS: usize = 256;
 
