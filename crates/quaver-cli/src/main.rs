@@ -14,6 +14,7 @@ mod progress;
 mod robustness;
 mod run;
 mod session;
+mod spec;
 mod supports;
 mod verify;
 
@@ -45,6 +46,7 @@ enum Command {
     Robustness(robustness::Args),
     Verify(verify::Args),
     Supports(supports::Args),
+    Spec(spec::Args),
     Anomaly(anomaly::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
@@ -61,6 +63,7 @@ impl Cli {
             Command::Robustness(args) => robustness::run(&args, session),
             Command::Verify(args) => verify::run(&args, session),
             Command::Supports(args) => supports::run(&args, session),
+            Command::Spec(args) => spec::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
             Command::Doctor(args) => doctor::run(&args, session),
             Command::Demo(args) => demo::run(&args, session),
