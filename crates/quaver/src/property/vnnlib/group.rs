@@ -248,9 +248,10 @@ impl Setting {
         let mut rounded = BTreeMap::new();
         for (v, interval) in changed {
             match interval.rounded(self.layout.elements[v]) {
-                Some(r) => rounded.insert(v, r),
+                Some(r) if self.rounded[v].as_ref() == Some(&r) => {}
+                Some(r) => drop(rounded.insert(v, r)),
                 None => return Ok(None),
-            };
+            }
         }
         let infinite = |r: &&Rounded| !(r.region.0.is_finite() && r.region.1.is_finite());
         if rounded.values().chain(self.rounded.iter().flatten()).any(|r| infinite(&r)) {
