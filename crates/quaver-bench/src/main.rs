@@ -60,7 +60,10 @@ impl Common {
             None => std::env::current_exe().context("where this program is")?.with_file_name("quaver"),
         };
         if !path.is_file() {
-            bail!("{}: no such program\n  what to do: build it with cargo build --release, or name it with --quaver", path.display());
+            bail!(
+                "{}: no such program\n  what to do: build it with cargo build --release, or name it with --quaver",
+                path.display()
+            );
         }
         Ok(path)
     }

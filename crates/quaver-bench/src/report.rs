@@ -29,6 +29,8 @@ pub struct Report {
     kind: Kind,
     file: Option<File>,
     lines: Vec<Line>,
+    cpu_s: f64,
+    peak_mb: f64,
 }
 
 impl Report {
@@ -37,7 +39,7 @@ impl Report {
         if let Some(file) = &mut file {
             writeln!(file, "instance,expected,verdict,wall_s,cpu_s,rss_mb,subproblems")?;
         }
-        Ok(Report { kind, file, lines: vec![] })
+        Ok(Report { kind, file, lines: vec![], cpu_s: 0.0, peak_mb: 0.0 })
     }
 
     /// Shows and keeps a result.
@@ -52,13 +54,25 @@ impl Report {
         }
         let width = of.to_string().len();
         let expected = if line.expected.is_empty() { String::new() } else { format!("  expected {}", line.expected) };
-        println!("{:>width$}/{of}  {:<10} {:>8.3} s  {}{expected}", self.lines.len() + 1, line.verdict, line.wall_s, line.name);
+        println!(
+            "{:>width$}/{of}  {:<10} {:>8.3} s  {}{expected}",
+            self.lines.len() + 1,
+            line.verdict,
+            line.wall_s,
+            line.name
+        );
         if line.wrong {
             // Bold: one of the two is wrong, and it may be a proof.
             println!("\x1b[1mWRONG\x1b[0m  {}: {} where {} is published", line.name, line.verdict, line.expected);
         }
         self.lines.push(line);
         Ok(())
+    }
+
+    /// Counts what a process used.
+    pub fn used(&mut self, cpu_s: f64, peak_mb: f64) {
+        self.cpu_s += cpu_s;
+        self.peak_mb = self.peak_mb.max(peak_mb);
     }
 
     /// Prints the summary; whether no verdict is contradicted.
@@ -70,16 +84,20 @@ impl Report {
         times.sort_by(f64::total_cmp);
         let wrong = self.lines.iter().filter(|l| l.wrong).count();
         let possible = self.lines.iter().filter(|l| self.kind.settled.contains(&&l.expected[..])).count();
-        let agree = self.lines.iter().filter(|l| l.verdict == l.expected && self.kind.settled.contains(&&l.verdict[..])).count();
+        let agree = self
+            .lines
+            .iter()
+            .filter(|l| l.verdict == l.expected && self.kind.settled.contains(&&l.verdict[..]))
+            .count();
         println!("\nsolved {} of {n}: {first} {a}, {second} {b}, neither {}", a + b, n - a - b);
         println!("published {possible}, of which {agree} the same, {wrong} contradicted");
         let median = times.get(n / 2).copied().unwrap_or(0.0);
-        println!("seconds: median {median:.3}, total {:.1}, max {:.3}", times.iter().sum::<f64>(), times.last().unwrap_or(&0.0));
-        for (name, of) in [("cpu seconds: total", (|l: &Line| l.cpu_s) as fn(&Line) -> Option<f64>), ("peak MB:", |l| l.rss_mb)] {
-            let values = self.lines.iter().filter_map(of);
-            let folded = if name.starts_with("cpu") { values.sum::<f64>() } else { values.fold(0.0, f64::max) };
-            println!("{name} {folded:.1}");
-        }
+        println!(
+            "seconds: median {median:.3}, total {:.1}, max {:.3}",
+            times.iter().sum::<f64>(),
+            times.last().unwrap_or(&0.0)
+        );
+        println!("cpu seconds: total {:.1}; peak MB: {:.1}", self.cpu_s, self.peak_mb);
         wrong == 0
     }
 }

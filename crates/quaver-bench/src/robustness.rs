@@ -54,10 +54,8 @@ pub fn run(args: &Args) -> Result<bool> {
             bail!("radius {radius}: {}", run.stderr.trim());
         }
         let answers: Vec<Value> = run.stdout.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-        let mut lines = rows.iter().map(|claim| compared(radius, claim, &answers)).collect::<Result<Vec<_>>>()?;
-        if let [only] = &mut lines[..] {
-            (only.cpu_s, only.rss_mb) = (Some(run.cpu_s), Some(run.rss_mb));
-        }
+        report.used(run.cpu_s, run.rss_mb);
+        let lines = rows.iter().map(|claim| compared(radius, claim, &answers)).collect::<Result<Vec<_>>>()?;
         lines.into_iter().try_for_each(|line| report.add(line, total))?;
         println!("radius {radius}: {:.2} s, {:.2} s of CPU, {:.0} MB", run.wall_s, run.cpu_s, run.rss_mb);
     }
@@ -66,8 +64,8 @@ pub fn run(args: &Args) -> Result<bool> {
 
 /// The published claims of each radius.
 fn claims(args: &Args) -> Result<BTreeMap<String, Vec<Claim>>> {
-    let table = Table::read(&args.expected, &["row", "radius", "expected"])
-        .or_else(|_| Table::read(&args.expected, &["test_id", "eps_pixels", "published_result"]))?;
+    let table =
+        Table::read(&args.expected, &["row", "radius", "expected"], &["test_id", "eps_pixels", "published_result"])?;
     let mut claims: BTreeMap<String, Vec<Claim>> = BTreeMap::new();
     for (i, row) in table.rows().enumerate().take(args.common.limit.unwrap_or(usize::MAX)) {
         let field = |names: [&str; 2]| names.iter().find_map(|n| row.get(n).copied()).unwrap_or_default();
@@ -84,7 +82,8 @@ fn claims(args: &Args) -> Result<BTreeMap<String, Vec<Claim>>> {
 fn arguments(args: &Args, radius: &str, rows: &[Claim]) -> Vec<String> {
     let rows: Vec<String> = rows.iter().map(|c| c.row.to_string()).collect();
     let path = |p: &PathBuf| p.display().to_string();
-    let mut arguments = vec!["robustness".into(), path(&args.model), "--inputs".into(), path(&args.inputs), "--json".into()];
+    let mut arguments =
+        vec!["robustness".into(), path(&args.model), "--inputs".into(), path(&args.inputs), "--json".into()];
     arguments.extend(args.labels.iter().flat_map(|l| ["--labels".into(), path(l)]));
     arguments.extend(["--radius".into(), scaled(radius, &args.unit), "--indices".into(), rows.join(",")]);
     arguments.extend(["--timeout".into(), args.common.timeout.as_secs_f64().to_string()]);

@@ -12,18 +12,25 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads a CSV file; `headerless` names the columns of a file whose first line names none of them.
-    pub fn read(path: &Path, headerless: &[&str]) -> Result<Table> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read the file", path.display()))?;
-        let split = |line: &str| -> Vec<String> { line.split(',').map(|f| f.trim().trim_matches('"').to_string()).collect() };
+    /// Reads a CSV file whose first line names columns, or has none of these words: then they are its columns.
+    pub fn read(path: &Path, headerless: &[&str], other: &[&str]) -> Result<Table> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("{}: cannot read the file", path.display()))?;
+        let split =
+            |line: &str| -> Vec<String> { line.split(',').map(|f| f.trim().trim_matches('"').to_string()).collect() };
         let mut rows: Vec<Vec<String>> = text.lines().filter(|l| !l.trim().is_empty()).map(split).collect();
         if rows.is_empty() {
             bail!("{}: has no lines", path.display());
         }
-        let named = rows[0].iter().any(|f| headerless.contains(&&f[..]));
+        let named = rows[0].iter().any(|f| headerless.contains(&&f[..]) || other.contains(&&f[..]));
         let columns = if named { rows.remove(0) } else { headerless.iter().map(|c| c.to_string()).collect() };
         if let Some(short) = rows.iter().position(|r| r.len() < columns.len().min(headerless.len())) {
-            bail!("{}: row {short} has {} fields\n  what to do: give {}", path.display(), rows[short].len(), columns.join(","));
+            bail!(
+                "{}: row {short} has {} fields\n  what to do: give {}",
+                path.display(),
+                rows[short].len(),
+                columns.join(",")
+            );
         }
         Ok(Table { columns, rows })
     }
@@ -55,7 +62,7 @@ pub struct Instance {
 pub fn instances(path: &Path) -> Result<Vec<Instance>> {
     let file = if path.is_dir() { path.join("instances.csv") } else { path.to_path_buf() };
     let folder = file.parent().unwrap_or(Path::new("."));
-    let table = Table::read(&file, &["onnx", "vnnlib", "timeout_s"])?;
+    let table = Table::read(&file, &["onnx", "vnnlib", "timeout_s"], &[])?;
     let networks = table.before("vnnlib");
     let instance = |row: HashMap<&str, &str>| {
         let field = |name: &str| row.get(name).copied().unwrap_or_default();

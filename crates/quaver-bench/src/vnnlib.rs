@@ -38,8 +38,10 @@ pub fn run(args: &Args) -> Result<bool> {
     let file = args.common.csv.as_deref().map(create).transpose()?;
     let mut report = Report::new(Kind { settled: ["sat", "unsat"] }, file)?;
     for instance in &chosen {
-        let timeout = instance.timeout_s.filter(|_| args.own_timeout).map_or(args.common.timeout, Duration::from_secs_f64);
+        let timeout =
+            instance.timeout_s.filter(|_| args.own_timeout).map_or(args.common.timeout, Duration::from_secs_f64);
         let run = measured(&program, &arguments(instance, timeout, &args.common.more), timeout.mul_f64(PATIENCE))?;
+        report.used(run.cpu_s, run.rss_mb);
         report.add(line(instance, &run), chosen.len())?;
     }
     Ok(report.finish())

@@ -26,7 +26,7 @@ use session::{Files, Session};
 
 /// Quantized neural networks, exactly as they run: inspect, execute, compare and verify.
 #[derive(Parser)]
-#[command(name = "quaver", version, arg_required_else_help = true, max_term_width = 120)]
+#[command(name = "quaver", arg_required_else_help = true, max_term_width = 120)]
 #[command(
     after_help = "Exit code: 0 when the command ran (a verdict is data, whatever it says), 2 for a bad input or usage."
 )]
@@ -34,8 +34,14 @@ pub struct Cli {
     /// Print one JSON object a line instead of text
     #[arg(long, global = true, display_order = 100)]
     json: bool,
+    /// Print the name
+    #[arg(long, display_order = 101)]
+    name: bool,
+    /// Print the version
+    #[arg(long, short = 'V', display_order = 102)]
+    version: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -56,7 +62,14 @@ impl Cli {
     /// Runs the command.
     fn run(self, session: &mut Session<'_>) -> anyhow::Result<()> {
         session.json |= self.json;
-        match self.command {
+        if self.name {
+            session.say("Quaver")?;
+        }
+        if self.version {
+            session.say(env!("CARGO_PKG_VERSION"))?;
+        }
+        let Some(command) = self.command else { return without_command(self.name || self.version) };
+        match command {
             Command::Inspect(args) => inspect::run(&args, session),
             Command::Run(args) => run::run(&args, session),
             Command::Compare(args) => compare::run(&args, session),
@@ -69,6 +82,11 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, session),
         }
     }
+}
+
+/// Options may stand alone.
+fn without_command(answered: bool) -> anyhow::Result<()> {
+    if answered { Ok(()) } else { Err(session::fail("no command is given", "see quaver --help")) }
 }
 
 fn main() -> ExitCode {
