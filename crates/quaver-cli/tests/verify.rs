@@ -123,7 +123,7 @@ fn what_cannot_be_is_unsat_and_empty_boxes_need_no_search() {
     assert_eq!(prints(&["verify", &query("empty.vnnlib", "X[0] > 1"), QDQ]), "unsat\n");
     let json = prints(&["verify", &query("far.vnnlib", "Y[0] >= 10000"), QDQ, "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((json["verdict"].as_str(), json["profile"].as_str()), (Some("unsat"), None));
+    assert_eq!((json["verdict"].as_str(), json["profile"].as_str()), (Some("unsat"), Some("real")));
     assert!(json["bound"].as_f64().unwrap() > 0.0 && json["witness"].is_null());
 }
 

@@ -251,7 +251,7 @@ fn a_merged_net_computes_what_both_compute() {
         assert_eq!((net.node(net.inputs()[0]).len(), net.node(net.outputs()[0]).len()), (free, outputs));
         for k in 0..20 {
             let x: Vec<f64> = (0..free).map(|i| f64::from((i * 7 + k * 5) as u32 % 11) / 16.0).collect();
-            let y = execute(net, &[x.clone()], 1).swap_remove(0).center;
+            let y = execute(net, std::slice::from_ref(&x), 1).swap_remove(0).center;
             let assigned = part.assignment(&spec, &x, &y);
             for (n, own) in assigned.chunks(2).enumerate() {
                 let alone = execute(&nets[n].net, &[floats(&own[0].values)], 1).swap_remove(0).center;
@@ -328,7 +328,7 @@ fn queries_that_say_too_little_are_refused() {
     told(&tensors("int8 [1,2]", "real [1,3]"), bounds, "int8");
     let float32 = lower_as("float32");
     let typed = one(&tensors("float32 [1,2]", "float32 [1,3]"), &format!("{bounds}(assert (<= (+ Y[0,0] 0.5) 1))"));
-    let message = refusal(&typed, &[float32.clone()]);
+    let message = refusal(&typed, std::slice::from_ref(&float32));
     assert!(message.contains("rounds"), "{message}");
     let mixed = one(&tensors("float32 [1,2]", "real [1,3]"), bounds);
     assert!(refusal(&mixed, &[float32]).contains("others are not"));

@@ -50,7 +50,7 @@ pub fn draft(args: &Args, session: &Session<'_>) -> Result<Draft> {
     let classes = draft.size().1;
     let label = match (args.label, &args.labels) {
         (Some(label), _) => label,
-        (None, None) => format::argmax(&execute(&lowered.net, &[center.clone()], 1)[0].center),
+        (None, None) => format::argmax(&execute(&lowered.net, std::slice::from_ref(&center), 1)[0].center),
         (None, Some(path)) => {
             let label = Array::read(session.files, path)?;
             let integer = (args.row < label.len()).then(|| label.integer(args.row)).flatten();
