@@ -14,6 +14,7 @@ mod progress;
 mod robustness;
 mod run;
 mod session;
+mod spec;
 mod supports;
 mod verify;
 
@@ -25,7 +26,7 @@ use session::{Files, Session};
 
 /// Quantized neural networks, exactly as they run: inspect, execute, compare and verify.
 #[derive(Parser)]
-#[command(name = "quaver", version, arg_required_else_help = true, max_term_width = 120)]
+#[command(name = "quaver", arg_required_else_help = true, max_term_width = 120)]
 #[command(
     after_help = "Exit code: 0 when the command ran (a verdict is data, whatever it says), 2 for a bad input or usage."
 )]
@@ -33,8 +34,14 @@ pub struct Cli {
     /// Print one JSON object a line instead of text
     #[arg(long, global = true, display_order = 100)]
     json: bool,
+    /// Print the name
+    #[arg(long, display_order = 101)]
+    name: bool,
+    /// Print the version
+    #[arg(long, short = 'V', display_order = 102)]
+    version: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -45,6 +52,7 @@ enum Command {
     Robustness(robustness::Args),
     Verify(verify::Args),
     Supports(supports::Args),
+    Spec(spec::Args),
     Anomaly(anomaly::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
@@ -54,18 +62,31 @@ impl Cli {
     /// Runs the command.
     fn run(self, session: &mut Session<'_>) -> anyhow::Result<()> {
         session.json |= self.json;
-        match self.command {
+        if self.name {
+            session.say("Quaver")?;
+        }
+        if self.version {
+            session.say(env!("CARGO_PKG_VERSION"))?;
+        }
+        let Some(command) = self.command else { return without_command(self.name || self.version) };
+        match command {
             Command::Inspect(args) => inspect::run(&args, session),
             Command::Run(args) => run::run(&args, session),
             Command::Compare(args) => compare::run(&args, session),
             Command::Robustness(args) => robustness::run(&args, session),
             Command::Verify(args) => verify::run(&args, session),
             Command::Supports(args) => supports::run(&args, session),
+            Command::Spec(args) => spec::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
             Command::Doctor(args) => doctor::run(&args, session),
             Command::Demo(args) => demo::run(&args, session),
         }
     }
+}
+
+/// Options may stand alone.
+fn without_command(answered: bool) -> anyhow::Result<()> {
+    if answered { Ok(()) } else { Err(session::fail("no command is given", "see quaver --help")) }
 }
 
 fn main() -> ExitCode {

@@ -21,9 +21,9 @@ fn text(value: &Value, element: ElementType) -> String {
         Value::Decimal(exact) => exact.to_string(),
         // Adding zero turns -0 into 0.
         Value::Float(x) => {
-            let text = format!("{}", x + 0.0);
-            let is_float = matches!(element, ElementType::Real | ElementType::Float32);
-            if is_float && !text.contains('.') { text + ".0" } else { text }
+            let stored = if element == ElementType::Float32 { f64::from(*x as f32) } else { *x };
+            let text = format!("{}", stored + 0.0);
+            if element.is_float() && !text.contains('.') { text + ".0" } else { text }
         }
     }
 }

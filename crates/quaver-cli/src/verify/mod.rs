@@ -70,7 +70,14 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         ..Options::default()
     };
     let outcome = decide::decide(&problem, &options).map_err(|e| fail_in(&args.query, &e))?;
-    show(args, &spec, &problem, &outcome, start.elapsed(), session)
+    show(
+        args,
+        &spec,
+        &problem,
+        &Outcome { profile: outcome.profile.or(Some(profile)), ..outcome },
+        start.elapsed(),
+        session,
+    )
 }
 
 fn fail_in(query: &std::path::Path, error: &dyn std::fmt::Display) -> anyhow::Error {

@@ -77,6 +77,12 @@ impl ElementType {
         Self::ALL.iter().find(|t| t.0 == self).map_or("", |t| t.1)
     }
 
+    /// Whether its elements need not be integers.
+    pub fn is_float(self) -> bool {
+        use ElementType::{BFloat16, Float16, Float32, Float64, Real};
+        matches!(self, Real | Float16 | BFloat16 | Float32 | Float64)
+    }
+
     fn parse(word: &str) -> Option<ElementType> {
         // Early files write `Real`.
         let named = |t: &&(ElementType, &str)| t.1 == word || (t.0 == ElementType::Real && word == "Real");

@@ -98,23 +98,32 @@ fn comparison(spec: &Spec, c: &Constraint) -> String {
     };
     let word = if spec.version == Version::V1 && c.relation == Relation::Equal { "=" } else { word };
     let name = |v: Variable| element(spec, v);
+    let number = |d: &Decimal| numeral(spec, c, d);
     match &c.terms[..] {
-        [(v, a)] if a.is_unit() && !a.is_negative() => format!("({word} {} {})", name(*v), c.bound),
+        [(v, a)] if a.is_unit() && !a.is_negative() => format!("({word} {} {})", name(*v), number(&c.bound)),
         [(v, a)] if a.is_unit() && c.relation != Relation::Equal => {
-            format!("({swapped} {} {})", name(*v), c.bound.negated())
+            format!("({swapped} {} {})", name(*v), number(&c.bound.negated()))
         }
         [(v, a), (w, b)] if a.is_unit() && *b == a.negated() && c.bound.is_zero() && !c.computed => {
             let (left, right) = if a.is_negative() { (w, v) } else { (v, w) };
             format!("({word} {} {})", name(*left), name(*right))
         }
         terms => {
-            let parts: Vec<String> = terms.iter().map(|(v, a)| term(a, &name(*v))).collect();
+            let parts: Vec<String> = terms.iter().map(|(v, a)| term(a, &number(a), &name(*v))).collect();
             let sum = if parts.len() == 1 { parts[0].clone() } else { format!("(+ {})", parts.join(" ")) };
-            format!("({word} {sum} {})", c.bound)
+            format!("({word} {sum} {})", number(&c.bound))
         }
     }
 }
 
-fn term(a: &Decimal, name: &str) -> String {
-    if a.is_unit() && !a.is_negative() { name.into() } else { format!("(* {a} {name})") }
+fn term(a: &Decimal, number: &str, name: &str) -> String {
+    if a.is_unit() && !a.is_negative() { name.into() } else { format!("(* {number} {name})") }
+}
+
+/// A number as its type has it: integers without a point.
+fn numeral(spec: &Spec, c: &Constraint, d: &Decimal) -> String {
+    let text = d.to_string();
+    let is_float = c.terms.iter().all(|t| spec.tensor(t.0).element.is_float());
+    let integer = text.strip_suffix(".0").filter(|_| !is_float);
+    integer.map(str::to_string).unwrap_or(text)
 }

@@ -118,25 +118,46 @@ fn singles(lo: &End, hi: &End) -> (f64, f64) {
 }
 
 fn reals(lo: &End, hi: &End, dtype: DType) -> Rounded {
-    let region = (lo.value.f64_down(), hi.value.f64_up());
+    let region = (down(&lo.value), up(&hi.value));
     if dtype == DType::F32 {
         let inside = singles(lo, hi);
         if inside.0 <= inside.1 {
             return Rounded { region, inside, between: None };
         }
     }
-    let up = |end: &End| {
-        let x = end.value.f64_up();
+    let first = |end: &End| {
+        let x = up(&end.value);
         if end.strict && is(end, x) { x.next_up() } else { x }
     };
     let mirrored = End { value: hi.value.negated(), strict: hi.strict };
-    let inside = (up(lo), 0.0 - up(&mirrored));
+    let inside = (first(lo), 0.0 - first(&mirrored));
     if inside.0 <= inside.1 {
         return Rounded { region, inside, between: None };
     }
     let middle = lo.value.plus(&hi.value).times(&exact(0.5));
-    let inside = (middle.f64_down(), middle.f64_up());
+    let inside = (down(&middle), up(&middle));
     Rounded { region, inside, between: Some(Decimal::from_ratio(&middle)) }
+}
+
+/// An f64 not above a number, and the largest such one but for a unit in the last place or two.
+///
+/// # Why
+/// The exact comparison decides; the quotient of two rounded integers, where the search begins, is within two units of the number.
+pub(super) fn down(r: &Ratio) -> f64 {
+    let mut x = r.approx().next_up().next_up();
+    for _ in 0..8 {
+        if Ratio::from_f64(x).is_some_and(|exact| !below(r, &exact)) {
+            // Adding zero turns -0 into 0.
+            return x + 0.0;
+        }
+        x = x.next_down();
+    }
+    r.f64_down()
+}
+
+/// An f64 not below a number.
+pub(super) fn up(r: &Ratio) -> f64 {
+    0.0 - down(&r.negated())
 }
 
 fn exact(x: f64) -> Ratio {

@@ -70,7 +70,7 @@ fn machine(spec: &Spec, c: &Constraint) -> Result<(), SpecError> {
             "compare elements with each other and with numbers, or declare every tensor `real`",
         ));
     }
-    let integer = spec.tensor(c.terms[0].0).element != ElementType::Float32;
+    let integer = !spec.tensor(c.terms[0].0).element.is_float();
     if integer && !c.bound.is_integer() {
         let problem = format!("`{}` is an integer and is compared with {}", shown(), c.bound);
         return Err(SpecError::new(problem, "compare it with an integer, or declare every tensor `real`"));
