@@ -86,3 +86,33 @@ fn present(folder: &Path, name: &str) -> PathBuf {
     let packed = folder.join(format!("{name}.gz"));
     if !path.exists() && packed.exists() { packed } else { path }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(name: &str, text: &str) -> Vec<Instance> {
+        let path = std::env::temp_dir().join(format!("quaver-bench-{}-{name}.csv", std::process::id()));
+        std::fs::write(&path, text).expect("a file");
+        let found = instances(&path).expect("a list");
+        std::fs::remove_file(path).expect("to remove it");
+        found
+    }
+
+    #[test]
+    fn lists_with_and_without_a_header_are_read() {
+        let [one, two] = &listed(
+            "header",
+            "onnx,vnnlib,timeout_s,expected,n\na.onnx,p.vnnlib,116,unsat,3\nb.onnx,q.vnnlib,1.5,sat,0\n",
+        )[..] else {
+            panic!("two instances")
+        };
+        assert_eq!((&one.expected[..], one.timeout_s, &one.models[0].0[..]), ("unsat", Some(116.0), ""));
+        assert_eq!((&two.name[..], two.timeout_s), ("b.onnx q.vnnlib", Some(1.5)));
+        let bare = listed("bare", "a.onnx,p.vnnlib,100\n");
+        assert_eq!((bare.len(), bare[0].timeout_s, bare[0].expected.is_empty()), (1, Some(100.0), true));
+        let pair = listed("pair", "f,g,vnnlib,timeout_s\nx.onnx,y.onnx,p.vnnlib,100\n");
+        let names: Vec<&str> = pair[0].models.iter().map(|m| &m.0[..]).collect();
+        assert_eq!(names, ["f", "g"]);
+    }
+}

@@ -62,10 +62,11 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let nets = networks::load(args, &spec, &profile, session.files)?;
     let problem = Problem::new(&spec, &nets).map_err(|e| fail_in(&args.query, &e))?;
     tell(&profile, &problem, &nets[0].assumptions);
+    let threads = threads(args);
     let options = Options {
         timeout: args.timeout.unwrap_or(FOREVER).saturating_sub(start.elapsed()),
         seed: args.seed,
-        threads: args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1),
+        threads,
         stop: Some(stop_on_interrupt()?),
         ..Options::default()
     };
@@ -78,6 +79,15 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         start.elapsed(),
         session,
     )
+}
+
+/// How many threads there are, for bounds too.
+fn threads(args: &Args) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.unwrap_or_else(all).max(1);
+    // Only a first pool can be set; a second one would be as large as the first.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    threads
 }
 
 fn fail_in(query: &std::path::Path, error: &dyn std::fmt::Display) -> anyhow::Error {

@@ -31,24 +31,38 @@ pub enum Version {
 
 /// Element types that a query can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub enum ElementType {
     /// Real numbers: the model is meant as a function of real numbers, whatever its own types are.
     Real,
+    /// IEEE binary16.
     Float16,
+    /// The upper half of an IEEE binary32.
     BFloat16,
+    /// IEEE binary32.
     Float32,
+    /// IEEE binary64.
     Float64,
+    /// Signed, 4 bits.
     Int4,
+    /// Signed, 8 bits.
     Int8,
+    /// Signed, 16 bits.
     Int16,
+    /// Signed, 32 bits.
     Int32,
+    /// Signed, 64 bits.
     Int64,
+    /// Unsigned, 4 bits.
     UInt4,
+    /// Unsigned, 8 bits.
     UInt8,
+    /// Unsigned, 16 bits.
     UInt16,
+    /// Unsigned, 32 bits.
     UInt32,
+    /// Unsigned, 64 bits.
     UInt64,
+    /// Truth values.
     Bool,
 }
 

@@ -1,6 +1,6 @@
 //! Names of a query and what they stand for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::error::{Fault, shown};
 use super::{ElementType, Network, Side, Tensor, Variable};
@@ -14,7 +14,7 @@ pub(super) struct Scope {
     pub networks: Vec<Network>,
     /// Declared `X_i` and `Y_i` of VNN-LIB 1.0, whose tensors grow as they are declared.
     numbered: bool,
-    declared: HashMap<(Side, usize), ()>,
+    declared: HashSet<(Side, usize)>,
     names: HashMap<String, Name>,
 }
 
@@ -39,7 +39,7 @@ impl Scope {
             let cure = "name inputs X_0, X_1, ... and outputs Y_0, Y_1, ...";
             return Err(Fault::new(at, format!("`{}` is neither an input nor an output", shown(name)), cure));
         };
-        if self.declared.insert((side, element), ()).is_some() {
+        if !self.declared.insert((side, element)) {
             return Err(Fault::new(at, format!("`{name}` is declared twice"), "remove one of the two"));
         }
         let network = &mut self.networks[0];
@@ -55,7 +55,7 @@ impl Scope {
     pub fn gap(&self) -> Option<String> {
         let network = self.networks.first()?;
         let missing = |side, tensor: &Tensor| {
-            let element = (0..tensor.len()).find(|&e| !self.declared.contains_key(&(side, e)));
+            let element = (0..tensor.len()).find(|&e| !self.declared.contains(&(side, e)));
             element.or((tensor.len() == 0).then_some(0)).map(|e| format!("{}_{e}", tensor.name))
         };
         missing(Side::Input, &network.inputs[0]).or_else(|| missing(Side::Output, &network.outputs[0]))
@@ -102,7 +102,7 @@ impl Scope {
             Fault::new(at, format!("`{}` is not declared", shown(name)), cure)
         };
         if self.numbered && index.is_none() {
-            let declared = numbered(name).filter(|n| self.declared.contains_key(n));
+            let declared = numbered(name).filter(|n| self.declared.contains(n));
             let (side, element) = declared.ok_or_else(unknown)?;
             return Ok(Variable { network: 0, side, tensor: 0, element });
         }

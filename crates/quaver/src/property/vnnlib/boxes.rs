@@ -177,3 +177,48 @@ pub(super) fn middle((lo, hi): (f64, f64), element: Element) -> f64 {
     };
     near.clamp(lo, hi)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(text: &str, strict: bool) -> Option<End> {
+        Some(End { value: text.parse().expect("a number"), strict })
+    }
+
+    fn rounded(lo: Option<End>, hi: Option<End>, grid: Grid, dtype: DType) -> Option<Rounded> {
+        Interval { lo, hi }.rounded(Element { grid, dtype })
+    }
+
+    #[test]
+    fn corners_are_next_to_exact_bounds() {
+        // 17 digits and 17 places: the quotient of the rounded parts is up to two units away.
+        for i in 0..2000u64 {
+            let text = format!("0.{:017}", i.wrapping_mul(44_488_033_652_305_603) % 100_000_000_000_000_000);
+            let r: Ratio = text.parse().expect("a number");
+            let (lo, hi) = (down(&r), up(&r));
+            assert!(!below(&r, &exact(lo)) && !below(&exact(hi), &r), "{text}");
+            assert!(lo == hi || lo.next_up() == hi, "{text}");
+        }
+    }
+
+    #[test]
+    fn integers_are_inside() {
+        let of = |lo, hi| rounded(lo, hi, Grid::Integer, DType::U8).map(|r| r.region);
+        assert_eq!(of(end("-3", false), end("7/2", false)), Some((0.0, 3.0)));
+        assert_eq!(of(end("1", true), end("3", true)), Some((2.0, 2.0)));
+        assert_eq!(of(end("1", true), end("2", true)), None);
+        assert_eq!(of(end("250", false), end("1e30", false)), Some((250.0, 255.0)));
+    }
+
+    #[test]
+    fn a_decimal_between_floats_is_kept() {
+        let tenth = rounded(end("0.1", false), end("0.1", false), Grid::Real, DType::F32).expect("a point");
+        assert!(tenth.region.0 < tenth.region.1);
+        assert_eq!(tenth.between, Some(Decimal::parse("0.1")));
+        let third = rounded(end("1/3", false), end("1/3", false), Grid::Real, DType::F32).expect("a point");
+        assert_eq!(third.between, Some(None));
+        let single = rounded(end("0.1", false), end("0.1", false), Grid::Float32, DType::F32);
+        assert_eq!(single, None, "no float32 is 0.1");
+    }
+}

@@ -23,7 +23,7 @@ const TARGETS: usize = 8;
 /// The parts of a query.
 pub(super) fn parts(spec: &Spec, nets: &[Arc<Lowered>], rows: &[Row]) -> Result<Vec<Part>, SpecError> {
     let mut grouping =
-        Grouping { spec, nets, rows, settings: vec![], known: HashMap::new(), boxes: vec![], found: HashMap::new() };
+        Grouping { spec, nets, rows, settings: vec![], known: HashMap::new(), groups: vec![], found: HashMap::new() };
     for case in &spec.cases {
         grouping.add(case)?;
     }
@@ -59,12 +59,15 @@ enum Meaning {
 }
 
 /// Cases with one box.
-struct Box {
+struct Group {
     setting: usize,
     /// Variables whose bounds are not the setting's.
     changed: BTreeMap<usize, Rounded>,
     polyhedra: Vec<Vec<Linear>>,
 }
+
+/// Changed bounds, and a polyhedron.
+type Case = (BTreeMap<usize, Rounded>, Vec<Linear>);
 
 /// A setting and the bits of the changed bounds.
 type Key = (usize, Vec<(usize, [u64; 4])>, String);
@@ -76,7 +79,7 @@ struct Grouping<'a> {
     settings: Vec<Setting>,
     /// Settings by the equations of their cases.
     known: HashMap<Vec<u32>, usize>,
-    boxes: Vec<Box>,
+    groups: Vec<Group>,
     found: HashMap<Key, usize>,
 }
 
@@ -92,12 +95,12 @@ impl Grouping<'_> {
         };
         let between = changed.iter().filter(|c| c.1.between.is_some()).map(|c| format!("{c:?}")).collect();
         let key = (setting, changed.iter().map(|(v, r)| (*v, ends(r))).collect(), between);
-        let next = self.boxes.len();
+        let next = self.groups.len();
         let index = *self.found.entry(key).or_insert(next);
         if index == next {
-            self.boxes.push(Box { setting, changed, polyhedra: vec![] });
+            self.groups.push(Group { setting, changed, polyhedra: vec![] });
         }
-        self.boxes[index].polyhedra.push(polyhedron);
+        self.groups[index].polyhedra.push(polyhedron);
         Ok(())
     }
 
@@ -127,17 +130,17 @@ impl Grouping<'_> {
     }
 
     fn finish(self) -> Result<Vec<Part>, SpecError> {
-        let size = |b: &Box| self.settings[b.setting].base.len();
-        if self.boxes.iter().map(size).fold(0usize, usize::saturating_add) > CORNERS {
-            let problem = format!("the query has {} boxes of many inputs", self.boxes.len());
+        let size = |b: &Group| self.settings[b.setting].base.len();
+        if self.groups.iter().map(size).fold(0usize, usize::saturating_add) > CORNERS {
+            let problem = format!("the query has {} boxes of many inputs", self.groups.len());
             return Err(SpecError::new(problem, "split the query into several files"));
         }
         let with_inputs = |s: usize| {
             let outputs = self.settings[s].layout.outputs;
-            let all = self.boxes.iter().filter(|b| b.setting == s).flat_map(|b| b.polyhedra.iter().flatten());
+            let all = self.groups.iter().filter(|b| b.setting == s).flat_map(|b| b.polyhedra.iter().flatten());
             all.flat_map(|l| &l.terms).any(|t| t.0 >= outputs)
         };
-        let used = |s: usize| self.boxes.iter().any(|b| b.setting == s);
+        let used = |s: usize| self.groups.iter().any(|b| b.setting == s);
         let net = |(s, setting): (usize, &Setting)| -> Result<Option<Arc<Lowered>>, SpecError> {
             if !used(s) {
                 return Ok(None);
@@ -149,11 +152,11 @@ impl Grouping<'_> {
             Ok(Some(Arc::new(merge::merged(self.nets, &setting.layout, with_inputs)?)))
         };
         let nets = self.settings.iter().enumerate().map(net).collect::<Result<Vec<_>, _>>()?;
-        let part = |b: &Box| {
+        let part = |b: &Group| {
             let lowered = nets[b.setting].clone().unwrap_or_else(|| self.nets[0].clone());
             self.settings[b.setting].part(b, lowered)
         };
-        Ok(self.boxes.iter().map(part).collect())
+        Ok(self.groups.iter().map(part).collect())
     }
 }
 
@@ -215,12 +218,7 @@ impl Setting {
     }
 
     /// The box and the polyhedron of a case; `None` if no input satisfies its bounds.
-    #[allow(clippy::type_complexity)]
-    fn case(
-        &self,
-        grouping: &Grouping,
-        case: &[u32],
-    ) -> Result<Option<(BTreeMap<usize, Rounded>, Vec<Linear>)>, SpecError> {
+    fn case(&self, grouping: &Grouping, case: &[u32]) -> Result<Option<Case>, SpecError> {
         let mut changed: BTreeMap<usize, Interval> = BTreeMap::new();
         let mut polyhedron = self.constraints.clone();
         let mut possible = !self.empty;
@@ -280,7 +278,7 @@ impl Setting {
         }
     }
 
-    fn part(&self, b: &Box, lowered: Arc<Lowered>) -> Part {
+    fn part(&self, b: &Group, lowered: Arc<Lowered>) -> Part {
         let n = self.base.len();
         let at = |v: usize| b.changed.get(&v).or(self.rounded[v].as_ref());
         // Local invariant: a case without bounds was refused.
