@@ -24,6 +24,10 @@ use clap::{Parser, Subcommand};
 
 use session::{Files, Session};
 
+/// Searches make and drop large tables all the time; the system's allocator returns each to the system and gets it back page by page.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Quantized neural networks, exactly as they run: inspect, execute, compare and verify.
 #[derive(Parser)]
 #[command(name = "quaver", arg_required_else_help = true, max_term_width = 120)]

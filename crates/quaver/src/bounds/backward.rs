@@ -60,7 +60,7 @@ pub(super) fn walk(
     analysis: &Analysis,
     from: NodeId,
     mut f: Functionals,
-    mut tuned: Option<&mut State>,
+    mut tuned: Option<&mut State<'_>>,
 ) -> Vec<f64> {
     for id in (0..=from.0).rev().map(NodeId) {
         let Some(mut c) = f.coefficients[id.0].take() else { continue };
@@ -241,7 +241,7 @@ impl Functionals {
     }
 
     /// [`Self::pointwise`] where some elements have lines of their own for each functional.
-    fn pointwise_tuned(&mut self, mut c: Patch, p: &Pointwise, (lines, own): (&super::Lines, &mut Tunable), bounds: &[Bounds]) {
+    fn pointwise_tuned(&mut self, mut c: Patch, p: &Pointwise, (lines, own): (&super::Lines, &mut Tunable<'_>), bounds: &[Bounds]) {
         let x = &bounds[p.input.0];
         let gamma = self.gamma(c.elements.len());
         let mut sums = Sums::new(self.rows);
@@ -327,6 +327,17 @@ impl Collector {
         let mut places = vec![0; elements];
         (1..).zip(&patch.elements).for_each(|(k, &e)| places[e as usize] = k);
         Collector { patch, places }
+    }
+
+    /// The coefficients of one element, zeros where it had none.
+    pub fn at(&mut self, element: usize) -> &mut [f64] {
+        let rows = self.patch.rows;
+        if self.places[element] == 0 {
+            self.patch.elements.push(element as u32);
+            self.patch.data.resize(self.patch.data.len() + rows, 0.0);
+            self.places[element] = self.patch.elements.len() as u32;
+        }
+        &mut self.patch.data[(self.places[element] as usize - 1) * rows..][..rows]
     }
 
     /// Adds the coefficients of one element; where it had some, the sums.

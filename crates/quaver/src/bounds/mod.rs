@@ -18,7 +18,7 @@ use crate::property::Region;
 pub use backward::lower_bounds;
 pub use interval::{interval, interval_until};
 pub use relax::{Ends, Line, Lines, relax};
-pub(crate) use tuned::{Choices, Cost, Functional, Objective, Split, Tuned};
+pub(crate) use tuned::{Choices, Cost, Functional, Objective, Row, Split, Tuned};
 
 /// Bounds on every element of one value.
 #[derive(Clone, Debug, PartialEq)]
@@ -292,9 +292,10 @@ fn tune(
     let search = |batch: &[usize]| {
         let unit = |i: usize, sign: f64| Objective::new(vec![Functional { terms: vec![(i, sign)], bound: 0.0 }]);
         let objectives: Vec<Objective> = batch.iter().flat_map(|&i| [unit(i, 1.0), unit(i, -1.0)]).collect();
-        let (splits, slopes) = (vec![vec![]; objectives.len()], vec![&best[..]; objectives.len()]);
-        let mut tuned = Tuned::new((prepared, &*analysis, &choices), id, objectives, &splits, &slopes);
-        let mut found = vec![f64::NEG_INFINITY; splits.len()];
+        let mut found = vec![f64::NEG_INFINITY; objectives.len()];
+        let row = |objective| Row { objective, splits: &[], extra: None, slopes: &best };
+        let rows = objectives.into_iter().map(row).collect();
+        let mut tuned = Tuned::new((prepared, &*analysis, &choices), id, rows);
         let mut rate = TUNING_RATE;
         for climb in 0..=extent.climbs {
             if extent.deadline.is_some_and(|d| Instant::now() >= d) {

@@ -70,8 +70,6 @@ pub struct Ends {
     pub lower: [Line; 2],
     /// Above the function.
     pub upper: [Line; 2],
-    /// Where between its ends the lower line is that leaves the least area, and likewise the upper; hints.
-    pub best: [f64; 2],
 }
 
 impl Ends {
@@ -80,14 +78,18 @@ impl Ends {
         let mut points = vec![];
         // The outermost edges of a step's hull may join two points that are hardly apart: their slopes would say nothing of the function.
         let edge = if f.is_continuous() { 0.0 } else { 0.1 };
-        let lower = [edge, 0.5, 1.0 - edge].map(|place| lower_line(f, grid, (l, u), place, &mut points));
-        let upper = [edge, 0.5, 1.0 - edge].map(|place| upper_line(f, grid, (l, u), place, &mut points));
-        let between = |lines: &[Line; 3]| {
-            let span = lines[2].slope - lines[0].slope;
-            if span == 0.0 { 0.5 } else { ((lines[1].slope - lines[0].slope) / span).clamp(0.0, 1.0) }
+        let lower = [edge, 1.0 - edge].map(|place| lower_line(f, grid, (l, u), place, &mut points));
+        let upper = [edge, 1.0 - edge].map(|place| upper_line(f, grid, (l, u), place, &mut points));
+        Ends { lower, upper }
+    }
+
+    /// Where between the ends two other lines are; hints.
+    pub fn places_of(&self, lower: Line, upper: Line) -> [f32; 2] {
+        let place = |ends: &[Line; 2], line: Line| {
+            let span = ends[1].slope - ends[0].slope;
+            if span == 0.0 { 0.5 } else { ((line.slope - ends[0].slope) / span).clamp(0.0, 1.0) as f32 }
         };
-        let best = [between(&lower), between(&upper)];
-        Ends { lower: [lower[0], lower[2]], upper: [upper[0], upper[2]], best }
+        [place(&self.lower, lower), place(&self.upper, upper)]
     }
 
     /// How steep the function is on the whole; a hint.

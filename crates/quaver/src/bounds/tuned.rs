@@ -10,7 +10,7 @@
 use super::backward::{Collector, Functionals, Sums, walk};
 use super::relax::{Ends, Line, blend};
 use super::{Analysis, Bounds, Prepared};
-use crate::net::{From, Grid, NodeId, Op, Patch, Pointwise};
+use crate::net::{From, NodeId, Op, Patch, Pointwise};
 use crate::num::round::{U64, add_up, gamma64, mul_up};
 
 /// A linear functional of a value and what it is compared with.
@@ -84,6 +84,8 @@ struct Free {
     /// One more than the place of an element in `elements`, 0 where it has none.
     places: Vec<u32>,
     ends: Vec<Ends>,
+    /// Where between its ends the line of least area is: lower, upper.
+    best: Vec<[f32; 2]>,
     /// Bounds on |argument|.
     magnitudes: Vec<f64>,
 }
@@ -93,23 +95,20 @@ impl Choices {
     pub fn new(prepared: &Prepared, analysis: &Analysis, from: NodeId) -> Self {
         let net = prepared.net;
         let of = |id: NodeId| {
-            let (Op::Pointwise(p), Some(_)) = (&net.node(id).op, &analysis.lines[id.0]) else { return None };
+            let (Op::Pointwise(p), Some(lines)) = (&net.node(id).op, &analysis.lines[id.0]) else { return None };
             let (x, grid) = (&analysis.bounds[p.input.0], net.node(p.input).grid);
             let open = |&i: &usize| !p.functions.at(i).is_affine_on(x.lo[i], x.hi[i]);
             let elements: Vec<usize> = (0..x.lo.len()).filter(open).collect();
             let mut places = vec![0; x.lo.len()];
             (1..).zip(&elements).for_each(|(k, &e)| places[e] = k);
-            let ends = elements.iter().map(|&i| Ends::new(p.functions.at(i), grid, x.lo[i], x.hi[i])).collect();
+            let ends: Vec<Ends> =
+                elements.iter().map(|&i| Ends::new(p.functions.at(i), grid, x.lo[i], x.hi[i])).collect();
+            let best = elements.iter().zip(&ends).map(|(&i, e)| e.places_of(lines.lower[i], lines.upper[i])).collect();
             let magnitudes = elements.iter().map(|&i| x.magnitude(i)).collect();
-            Some(Free { elements: elements.iter().map(|&e| e as u32).collect(), places, ends, magnitudes })
+            Some(Free { elements: elements.iter().map(|&e| e as u32).collect(), places, ends, best, magnitudes })
         };
         let reached = net.ids().take_while(|&id| id <= from && id.0 < analysis.lines.len());
         Choices { by_node: reached.map(of).collect() }
-    }
-
-    /// The open elements of a pointwise node.
-    pub fn elements(&self, id: NodeId) -> impl Iterator<Item = usize> {
-        self.by_node.get(id.0).and_then(|f| f.as_ref()).into_iter().flat_map(|f| f.elements.iter().map(|&e| e as usize))
     }
 
     /// How many elements are open.
@@ -119,7 +118,7 @@ impl Choices {
 
     /// Where the lines of least area are, for every open element its lower and its upper line.
     pub fn best(&self) -> Vec<f32> {
-        self.by_node.iter().flatten().flat_map(|f| &f.ends).flat_map(|e| e.best.map(|t| t as f32)).collect()
+        self.by_node.iter().flatten().flat_map(|f| &f.best).flatten().copied().collect()
     }
 }
 
@@ -141,15 +140,15 @@ impl Means {
 }
 
 /// The open elements of one node for a batch of functionals; entry `place * rows + row` of each list.
-pub(super) struct Tunable {
+pub(super) struct Tunable<'t> {
     rows: usize,
-    places: Vec<u32>,
-    magnitudes: Vec<f64>,
-    /// How steep each function is on the whole, by place.
-    slopes: Vec<f64>,
-    ends: Vec<Ends>,
+    free: &'t Free,
+    /// Ends that are not those of the frame: (entry, ends), in order.
+    own: Vec<(usize, Ends)>,
+    is_own: Vec<bool>,
     /// Where the lines are between their ends: lower, upper.
     at: Vec<[f64; 2]>,
+    /// Empty before the first step uphill.
     means: Vec<[Means; 2]>,
     lower: (Vec<f64>, Vec<f64>),
     upper: (Vec<f64>, Vec<f64>),
@@ -179,18 +178,17 @@ impl Own<'_> {
     }
 }
 
-impl Tunable {
-    fn new(free: &Free, rows: usize) -> Self {
+impl<'t> Tunable<'t> {
+    fn new(free: &'t Free, rows: usize) -> Self {
         let n = free.elements.len() * rows;
         let zeros = || vec![0.0; n];
         Tunable {
             rows,
-            places: free.places.clone(),
-            magnitudes: free.magnitudes.clone(),
-            slopes: free.ends.iter().map(Ends::slope).collect(),
-            ends: free.ends.iter().flat_map(|e| std::iter::repeat_n(*e, rows)).collect(),
+            free,
+            own: vec![],
+            is_own: vec![false; n],
             at: vec![[0.5; 2]; n],
-            means: vec![[Means::default(); 2]; n],
+            means: vec![],
             lower: (zeros(), zeros()),
             upper: (zeros(), zeros()),
             coefficients: zeros(),
@@ -198,7 +196,16 @@ impl Tunable {
     }
 
     fn place(&self, element: usize) -> Option<usize> {
-        (self.places[element] as usize).checked_sub(1)
+        (self.free.places[element] as usize).checked_sub(1)
+    }
+
+    /// Gives an entry other ends.
+    fn set_ends(&mut self, entry: usize, ends: Ends) {
+        match self.own.binary_search_by_key(&entry, |o| o.0) {
+            Ok(at) => self.own[at].1 = ends,
+            Err(at) => self.own.insert(at, (entry, ends)),
+        }
+        self.is_own[entry] = true;
     }
 
     /// Forgets the coefficients of the last walk.
@@ -217,32 +224,55 @@ impl Tunable {
         Some(Own { lower, upper })
     }
 
-    /// Makes the lines of every row that is worked on.
+    /// Makes the lines from their ends.
     fn lay(&mut self) {
-        for k in 0..self.ends.len() {
-            let (ends, [lower, upper], magnitude) = (&self.ends[k], self.at[k], self.magnitudes[k / self.rows]);
-            let line = blend(ends.lower[0], ends.lower[1], lower, -1.0, magnitude);
-            (self.lower.0[k], self.lower.1[k]) = (line.slope, line.offset);
-            let line = blend(ends.upper[0], ends.upper[1], upper, 1.0, magnitude);
-            (self.upper.0[k], self.upper.1[k]) = (line.slope, line.offset);
+        for (place, ends) in self.free.ends.iter().enumerate() {
+            (place * self.rows..(place + 1) * self.rows).for_each(|k| self.lay_one(k, ends));
         }
+        let own = std::mem::take(&mut self.own);
+        own.iter().for_each(|(k, ends)| self.lay_one(*k, ends));
+        self.own = own;
+    }
+
+    #[inline(always)]
+    fn lay_one(&mut self, k: usize, ends: &Ends) {
+        let ([lower, upper], magnitude) = (self.at[k], self.free.magnitudes[k / self.rows]);
+        let line = blend(ends.lower[0], ends.lower[1], lower, -1.0, magnitude);
+        (self.lower.0[k], self.lower.1[k]) = (line.slope, line.offset);
+        let line = blend(ends.upper[0], ends.upper[1], upper, 1.0, magnitude);
+        (self.upper.0[k], self.upper.1[k]) = (line.slope, line.offset);
     }
 
     /// Moves lines uphill: the derivative of the bound with respect to a line is coefficient * (difference of its ends at the argument).
-    fn climb(&mut self, x: &[f64], elements: &[u32], rate: f64, debias: (f64, f64)) {
-        for (place, &e) in elements.iter().enumerate() {
+    fn climb(&mut self, x: &[f64], rate: f64, debias: (f64, f64)) {
+        self.means.resize(self.at.len(), [Means::default(); 2]);
+        let free = self.free;
+        for (place, (&e, ends)) in free.elements.iter().zip(&free.ends).enumerate() {
             for r in 0..self.rows {
                 let k = place * self.rows + r;
-                let (c, x) = (self.coefficients[k], x[e as usize * self.rows + r]);
-                let (side, ends) = if c >= 0.0 { (0, self.ends[k].lower) } else { (1, self.ends[k].upper) };
-                if c == 0.0 || ends[0] == ends[1] {
-                    continue;
+                if !self.is_own[k] {
+                    self.climb_one(k, ends, x[e as usize * self.rows + r], rate, debias);
                 }
-                let gradient = c * ((ends[1].slope - ends[0].slope) * x + ends[1].offset - ends[0].offset);
-                let step = self.means[k][side].step(gradient, debias);
-                self.at[k][side] = (self.at[k][side] + rate * step).clamp(0.0, 1.0);
             }
         }
+        let own = std::mem::take(&mut self.own);
+        for (k, ends) in &own {
+            let e = free.elements[k / self.rows] as usize;
+            self.climb_one(*k, ends, x[e * self.rows + k % self.rows], rate, debias);
+        }
+        self.own = own;
+    }
+
+    #[inline(always)]
+    fn climb_one(&mut self, k: usize, ends: &Ends, x: f64, rate: f64, debias: (f64, f64)) {
+        let c = self.coefficients[k];
+        let (side, ends) = if c >= 0.0 { (0, ends.lower) } else { (1, ends.upper) };
+        if c == 0.0 || ends[0] == ends[1] {
+            return;
+        }
+        let gradient = c * ((ends[1].slope - ends[0].slope) * x + ends[1].offset - ends[0].offset);
+        let step = self.means[k][side].step(gradient, debias);
+        self.at[k][side] = (self.at[k][side] + rate * step).clamp(0.0, 1.0);
     }
 }
 
@@ -255,8 +285,8 @@ struct Bound {
 }
 
 /// What a walk reads and notes.
-pub(super) struct State {
-    nodes: Vec<Option<Tunable>>,
+pub(super) struct State<'t> {
+    nodes: Vec<Option<Tunable<'t>>>,
     /// By value, in the order of the walk.
     splits: Vec<Bound>,
     next_split: usize,
@@ -264,9 +294,9 @@ pub(super) struct State {
     reached: Vec<Option<Patch>>,
 }
 
-impl State {
+impl<'t> State<'t> {
     /// The tunable elements of a node.
-    pub fn node(&mut self, id: NodeId) -> Option<&mut Tunable> {
+    pub fn node(&mut self, id: NodeId) -> Option<&mut Tunable<'t>> {
         self.nodes.get_mut(id.0).and_then(|n| n.as_mut())
     }
 
@@ -295,11 +325,9 @@ impl State {
         let mut sums = Sums::new(rows);
         let mut joined = Collector::onto(c, bounds.lo.len());
         for Bound { row, split, beta, .. } in active {
-            let mut run = vec![0.0; rows];
-            run[*row] = beta * split.side;
-            if let Some(sum) = joined.add(split.element, &run) {
-                sums.error[*row] += U64 * sum[*row].abs() * bounds.magnitude(split.element);
-            }
+            let sum = &mut joined.at(split.element)[*row];
+            *sum += beta * split.side;
+            sums.error[*row] += U64 * sum.abs() * bounds.magnitude(split.element);
             sums.sum[*row] -= beta * split.side * split.at;
             sums.error[*row] += gamma * (beta * split.at).abs();
         }
@@ -308,58 +336,67 @@ impl State {
     }
 }
 
+/// What a row of a batch starts from.
+pub(crate) struct Row<'r> {
+    /// What is bounded.
+    pub objective: Objective,
+    /// The constraints that hold; of those on one element the last says what the function's lines are.
+    pub splits: &'r [Split],
+    /// One more.
+    pub extra: Option<&'r Split>,
+    /// Where the lines are (see [`Choices::best`]).
+    pub slopes: &'r [f32],
+}
+
 /// A batch of objectives on one value, each with its own splits, whose bounds are improved together.
 pub(crate) struct Tuned<'t> {
     prepared: &'t Prepared<'t>,
     analysis: &'t Analysis,
-    choices: &'t Choices,
     from: NodeId,
     objectives: Vec<Objective>,
     weight_means: Vec<Vec<Means>>,
-    state: State,
+    state: State<'t>,
     iteration: i32,
     /// Values of the relaxation's point, by node, where it is known; element i of row r at `i * rows + r`.
     point: Vec<Vec<f64>>,
 }
 
 impl<'t> Tuned<'t> {
-    /// A batch. `splits` and `slopes` (see [`Choices::best`]) are given by objective.
+    /// A batch of functionals of the value `from`.
     pub fn new(
         (prepared, analysis, choices): (&'t Prepared<'t>, &'t Analysis, &'t Choices),
         from: NodeId,
-        objectives: Vec<Objective>,
-        splits: &[Vec<Split>],
-        slopes: &[&[f32]],
+        rows: Vec<Row<'_>>,
     ) -> Self {
-        let rows = objectives.len();
+        let open = |f: &'t Option<Free>| f.as_ref().filter(|f| !f.elements.is_empty());
         let mut nodes: Vec<Option<Tunable>> =
-            choices.by_node.iter().map(|f| f.as_ref().filter(|f| !f.elements.is_empty()).map(|f| Tunable::new(f, rows))).collect();
+            choices.by_node.iter().map(|f| open(f).map(|f| Tunable::new(f, rows.len()))).collect();
         let mut at = 0;
         for node in nodes.iter_mut().flatten() {
-            for place in 0..node.ends.len() / rows.max(1) {
-                for (r, slopes) in slopes.iter().enumerate() {
-                    node.at[place * rows + r] = [f64::from(slopes[at]), f64::from(slopes[at + 1])];
-                }
-                at += 2;
+            let count = 2 * node.free.elements.len();
+            for (r, row) in rows.iter().enumerate() {
+                let places = row.slopes[at..at + count].chunks(2);
+                node.at.iter_mut().skip(r).step_by(rows.len()).zip(places).for_each(|(at, t)| *at = [t[0].into(), t[1].into()]);
             }
+            at += count;
         }
-        let mut bounds = vec![];
-        for (row, splits) in splits.iter().enumerate() {
-            for split in splits {
+        let mut splits = vec![];
+        for (r, row) in rows.iter().enumerate() {
+            for split in row.splits.iter().chain(row.extra) {
                 if let Some(node) = &mut nodes[split.reader.0]
                     && let Some(place) = node.place(split.element)
                 {
-                    // The last split on an element says what its lines are.
-                    node.ends[place * rows + row] = split.ends;
+                    node.set_ends(place * rows.len() + r, split.ends);
                 }
-                bounds.push(Bound { row, split: split.clone(), beta: split.beta, means: Means::default() });
+                splits.push(Bound { row: r, split: split.clone(), beta: split.beta, means: Means::default() });
             }
         }
-        bounds.sort_by_key(|b| std::cmp::Reverse(b.split.value));
+        splits.sort_by_key(|b| std::cmp::Reverse(b.split.value));
+        let objectives: Vec<Objective> = rows.into_iter().map(|r| r.objective).collect();
         let weight_means = objectives.iter().map(|o| vec![Means::default(); o.weights.len()]).collect();
         let reached = vec![None; from.0 + 1];
-        let state = State { nodes, splits: bounds, next_split: 0, reached };
-        Tuned { prepared, analysis, choices, from, objectives, weight_means, state, iteration: 0, point: vec![] }
+        let state = State { nodes, splits, next_split: 0, reached };
+        Tuned { prepared, analysis, from, objectives, weight_means, state, iteration: 0, point: vec![] }
     }
 
     fn rows(&self) -> usize {
@@ -420,10 +457,9 @@ impl<'t> Tuned<'t> {
         self.iteration += 1;
         let debias = (1.0 / (1.0 - 0.9f64.powi(self.iteration)), 1.0 / (1.0 - 0.99f64.powi(self.iteration)));
         let rows = self.rows();
-        for (id, free) in self.prepared.net.ids().zip(&self.choices.by_node) {
-            let (Some(free), Op::Pointwise(p)) = (free, &self.prepared.net.node(id).op) else { continue };
-            if let Some(node) = self.state.node(id) {
-                node.climb(&self.point[p.input.0], &free.elements, rate, debias);
+        for (id, node) in self.prepared.net.ids().zip(&mut self.state.nodes) {
+            if let (Some(node), Op::Pointwise(p)) = (node, &self.prepared.net.node(id).op) {
+                node.climb(&self.point[p.input.0], rate, debias);
             }
         }
         for bound in &mut self.state.splits {
@@ -542,7 +578,7 @@ impl<'t> Tuned<'t> {
     /// The places of the lines in use for one objective, for [`Self::new`].
     pub fn slopes(&self, row: usize) -> Vec<f32> {
         let rows = self.rows();
-        let of = |n: &Tunable| n.at.iter().skip(row).step_by(rows).flat_map(|t| t.map(|t| t as f32)).collect::<Vec<_>>();
+        let of = |n: &Tunable<'_>| n.at.iter().skip(row).step_by(rows).flat_map(|t| t.map(|t| t as f32)).collect::<Vec<_>>();
         self.state.nodes.iter().flatten().flat_map(of).collect()
     }
 
@@ -564,12 +600,15 @@ impl<'t> Tuned<'t> {
         let mut all = vec![];
         for (id, node) in self.prepared.net.ids().zip(&self.state.nodes) {
             let (Some(node), Op::Pointwise(p)) = (node, &self.prepared.net.node(id).op) else { continue };
-            for (place, e) in self.choices.elements(id).enumerate() {
+            for (place, e) in node.free.elements.iter().map(|&e| e as usize).enumerate() {
                 let k = place * rows + row;
                 let (c, x) = (node.coefficients[k], self.point[p.input.0][e * rows + row]);
-                let interval = self.interval(id, p.input, e, row);
-                if c != 0.0 && !p.functions.at(e).is_affine_on(interval.0, interval.1) {
-                    all.push(cost(p, self.prepared.net.node(p.input).grid, (id, e), interval, (c, x), node.lines(k)));
+                if c == 0.0 {
+                    continue;
+                }
+                let interval = if node.is_own[k] { self.interval(id, p.input, e, row) } else { node.bounds(self.analysis, p.input, e) };
+                if !p.functions.at(e).is_affine_on(interval.0, interval.1) {
+                    all.push(cost(p, (id, e), interval, (c, x), node.lines(k)));
                 }
             }
         }
@@ -601,7 +640,6 @@ pub(crate) struct Cost {
 
 fn cost(
     p: &Pointwise,
-    grid: Grid,
     (reader, element): (NodeId, usize),
     (l, u): (f64, f64),
     (c, x): (f64, f64),
@@ -609,19 +647,19 @@ fn cost(
 ) -> Cost {
     let f = p.functions.at(element);
     let at = x.clamp(l, u);
-    let mut points = vec![];
     let line = if c > 0.0 { lower } else { upper };
-    if c > 0.0 {
-        f.upper_points(l, u, grid, &mut points);
-    } else {
-        f.lower_points(l, u, grid, &mut points);
-    }
-    let gap = |x: f64, y: f64| c.signum() * (y - line.slope * x - line.offset);
-    let most = points.iter().map(|q| gap(q.0, q.1)).fold(0.0, f64::max);
-    Cost { reader, element, at, here: c.abs() * gap(at, f.smooth_hint(at)).max(0.0), most: c.abs() * most }
+    let gap = |x: f64| (c.signum() * (f.smooth_hint(x) - line.slope * x - line.offset)).max(0.0);
+    // The gap is largest at an end or where the function bends.
+    let bends = f.bends().into_iter().flatten().filter(|x| l < *x && *x < u);
+    let most = bends.chain([l, u]).map(gap).fold(0.0, f64::max);
+    Cost { reader, element, at, here: c.abs() * gap(at), most: c.abs() * most }
 }
 
-impl Tunable {
+impl Tunable<'_> {
+    fn bounds(&self, analysis: &Analysis, value: NodeId, element: usize) -> (f64, f64) {
+        (analysis.bounds[value.0].lo[element], analysis.bounds[value.0].hi[element])
+    }
+
     fn lines(&self, k: usize) -> (Line, Line) {
         let line = |l: &(Vec<f64>, Vec<f64>)| Line { slope: l.0[k], offset: l.1[k] };
         (line(&self.lower), line(&self.upper))
@@ -642,7 +680,7 @@ impl Tunable {
         let Some(place) = self.place(split.element) else { return 1.0 };
         let own = self.coefficients[place * self.rows + row].abs();
         let all = self.coefficients.iter().skip(row).step_by(self.rows);
-        let mean = all.map(|c| c.abs()).sum::<f64>() / (self.magnitudes.len().max(1) as f64);
-        own.max(mean) * self.slopes[place]
+        let mean = all.map(|c| c.abs()).sum::<f64>() / (self.free.elements.len().max(1) as f64);
+        own.max(mean) * self.free.ends[place].slope()
     }
 }

@@ -341,6 +341,14 @@ impl ScalarFn {
         }
     }
 
+    /// Where the function bends when it is seen from afar: hints.
+    pub fn bends(&self) -> [Option<f64>; 2] {
+        match self {
+            ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }) => [s.cuts.first(), s.cuts.last()].map(|c| c.map(|c| c.at)),
+            ScalarFn::Piecewise(p) => [p.knots.first(), p.knots.last()].map(|k| k.map(|k| k.0)),
+        }
+    }
+
     /// The value, of a step that of a line through the middles of its plateaus: a hint that tells apart arguments of one plateau.
     pub fn smooth_hint(&self, x: f64) -> f64 {
         match self {

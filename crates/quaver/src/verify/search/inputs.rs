@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::neurons::Domain;
 use super::{FEW_INPUTS, Search, Step};
-use crate::bounds::{Bounds, NoBounds, Objective, Tuned};
+use crate::bounds::{Bounds, NoBounds, Objective, Row, Tuned};
 use crate::net::Grid;
 use crate::property::Region;
 
@@ -48,11 +48,10 @@ impl Search<'_> {
         let objectives: Vec<Objective> = part.goals.iter().map(|&g| self.goals[g].objective()).collect();
         let best = frame.choices.best();
         let context = (self.view.prepared, &frame.analysis, &frame.choices);
-        let none = vec![vec![]; objectives.len()];
-        let slopes = vec![&best[..]; objectives.len()];
+        let row = |objective| Row { objective, splits: &[], extra: None, slopes: &best };
         // Single rows first: most goals fall by one of them.
         let mut gaps = self.gaps_by_rows(&frame, &part.goals);
-        let mut tuned = Tuned::new(context, self.observed(), objectives, &none, &slopes);
+        let mut tuned = Tuned::new(context, self.observed(), objectives.into_iter().map(row).collect());
         let open = |gaps: &[f64]| part.goals.iter().zip(gaps).any(|(&g, gap)| !self.goals[g].excluded(*gap));
         for _ in 0..CLIMBS {
             if !open(&gaps) {

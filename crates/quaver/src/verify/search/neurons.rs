@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::frame::Frame;
 use super::{Part, Search, Step};
-use crate::bounds::{Bounds, Cost, Ends, Objective, Split, Tuned};
+use crate::bounds::{Bounds, Cost, Ends, Objective, Row, Split, Tuned};
 use crate::net::{Grid, NodeId, Op, ScalarFn};
 
 /// Steps uphill for a part, and for a whole frame.
@@ -61,10 +61,10 @@ impl Domain {
         bounds
     }
 
-    fn child(&self, split: Split) -> Domain {
+    fn child(&self, split: Split, bound: f64) -> Domain {
         let splits = self.splits.iter().cloned().chain([split]).collect();
         let (frame, slopes, weights) = (self.frame.clone(), self.slopes.clone(), self.weights.clone());
-        Domain { frame, goal: self.goal, splits, slopes, weights, bound: self.bound }
+        Domain { frame, goal: self.goal, splits, slopes, weights, bound }
     }
 }
 
@@ -78,7 +78,7 @@ impl Search<'_> {
         let frame = domains[0].frame.clone();
         let goals: Vec<usize> = domains.iter().map(|d| d.goal).collect();
         let mut gaps: Vec<f64> = domains.iter().map(|d| d.bound).collect();
-        let mut tuned = self.tuned(&frame, &domains);
+        let mut tuned = self.tuned(&frame, &domains.iter().map(|d| (d, None)).collect::<Vec<_>>());
         let climbs = if first { FIRST_CLIMBS } else { CLIMBS };
         let mut rate = RATE;
         for climb in 0..=climbs {
@@ -118,57 +118,52 @@ impl Search<'_> {
         self.split(&domains, candidates, step);
     }
 
-    fn tuned<'t>(&'t self, frame: &'t Frame, domains: &[Domain]) -> Tuned<'t> {
-        let objective = |d: &Domain| {
-            Objective { weights: d.weights.to_vec(), ..self.goals[d.goal].objective() }
-        };
-        let splits: Vec<Vec<Split>> = domains.iter().map(|d| d.splits.clone()).collect();
-        let slopes: Vec<&[f32]> = domains.iter().map(|d| &d.slopes[..]).collect();
-        let context = (self.view.prepared, &frame.analysis, &frame.choices);
-        Tuned::new(context, self.observed(), domains.iter().map(objective).collect(), &splits, &slopes)
+    /// A batch of parts, each with a constraint more if there is one.
+    fn tuned<'t>(&'t self, frame: &'t Frame, parts: &[(&Domain, Option<&Split>)]) -> Tuned<'t> {
+        let mut rows = Vec::with_capacity(parts.len());
+        for &(d, extra) in parts {
+            let objective = Objective { weights: d.weights.to_vec(), ..self.goals[d.goal].objective() };
+            rows.push(Row { objective, splits: &d.splits, extra, slopes: &d.slopes });
+        }
+        Tuned::new((self.view.prepared, &frame.analysis, &frame.choices), self.observed(), rows)
     }
 
     /// Tries the splits of every part by one walk for each half, and keeps the best of each part.
     fn split(&self, domains: &[Domain], candidates: Vec<(usize, Vec<Cut>)>, step: &mut Step) {
-        let mut halves: Vec<Domain> = candidates
-            .iter()
-            .flat_map(|(row, cuts)| cuts.iter().flatten().map(|s| domains[*row].child(s.clone())))
-            .collect();
-        for chunk in halves.chunks_mut(ROWS) {
-            let frame = chunk[0].frame.clone();
-            let goals: Vec<usize> = chunk.iter().map(|d| d.goal).collect();
-            let mut gaps: Vec<f64> = chunk.iter().map(|d| d.bound).collect();
-            let mut tuned = self.tuned(&frame, chunk);
-            self.improve(&mut tuned, &goals, &mut gaps);
-            chunk.iter_mut().zip(gaps).for_each(|(d, gap)| d.bound = gap);
+        let halves: Vec<(&Domain, &Split)> =
+            candidates.iter().flat_map(|(row, cuts)| cuts.iter().flatten().map(|s| (&domains[*row], s))).collect();
+        let mut found = Vec::with_capacity(halves.len());
+        for chunk in halves.chunks(ROWS) {
+            let goals: Vec<usize> = chunk.iter().map(|(d, _)| d.goal).collect();
+            let mut gaps: Vec<f64> = chunk.iter().map(|(d, _)| d.bound).collect();
+            let parts: Vec<_> = chunk.iter().map(|&(d, s)| (d, Some(s))).collect();
+            self.improve(&mut self.tuned(&chunk[0].0.frame, &parts), &goals, &mut gaps);
+            found.extend(gaps);
         }
-        let mut halves = halves.into_iter();
-        for (row, cuts) in candidates {
-            let parent = domains[row].bound;
-            let tried: Vec<Domain> = halves.by_ref().take(2 * cuts.len()).collect();
-            let best = tried
-                .chunks(2)
-                .enumerate()
-                .max_by(|a, b| self.worth(parent, a.1).total_cmp(&self.worth(parent, b.1)))
-                .map_or(0, |b| b.0);
-            let mut pair: Vec<Domain> = tried.into_iter().skip(2 * best).take(2).collect();
+        let mut found = found.chunks(2);
+        for (row, cuts) in &candidates {
+            let parent = &domains[*row];
+            let tried = cuts.iter().zip(found.by_ref());
+            let worth = |gaps: &[f64]| self.worth(parent.bound, gaps);
+            let Some((cut, gaps)) = tried.max_by(|a, b| worth(a.1).total_cmp(&worth(b.1))) else { continue };
+            let mut halves: Vec<(&Split, f64)> = cut.iter().zip(gaps.iter().copied()).collect();
             // The half that is nearer to a witness goes on top.
-            pair.sort_by(|a, b| b.bound.total_cmp(&a.bound));
-            for half in pair {
-                if self.goals[half.goal].excluded(half.bound) {
-                    step.exclude(half.bound);
+            halves.sort_by(|a, b| b.1.total_cmp(&a.1));
+            for (split, gap) in halves {
+                if self.goals[parent.goal].excluded(gap) {
+                    step.exclude(gap);
                 } else {
-                    step.open.push(Part::Split(Box::new(half)));
+                    step.open.push(Part::Split(Box::new(parent.child(split.clone(), gap))));
                 }
             }
         }
     }
 
     /// How much a split gains.
-    fn worth(&self, parent: f64, halves: &[Domain]) -> f64 {
+    fn worth(&self, parent: f64, gaps: &[f64]) -> f64 {
         // What is gained beyond exclusion is worth nothing.
-        let gain = |d: &Domain| d.bound.min(0.0) - parent;
-        let (a, b) = (gain(&halves[0]), gain(&halves[1]));
+        let gain = |gap: f64| gap.min(0.0) - parent;
+        let (a, b) = (gain(gaps[0]), gain(gaps[1]));
         a.min(b) + 0.1 * a.max(b)
     }
 
@@ -187,7 +182,7 @@ impl Search<'_> {
                 }
             }
         }
-        chosen.iter().flat_map(|c| self.cuts_of(domain, c)).collect()
+        chosen.iter().flat_map(|c| self.cuts_of(domain, c)).take(TRIED).collect()
     }
 
     fn cuts_of(&self, domain: &Domain, cost: &Cost) -> Vec<Cut> {
