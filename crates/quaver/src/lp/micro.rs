@@ -57,10 +57,9 @@ impl Relaxation for Restarted {
             return RelaxationAnswer::GaveUp("microlp does not take the program".into());
         };
         match problem.solve() {
-            Ok(SolveOutcome::Solution(s)) => RelaxationAnswer::Optimal {
-                point: variables.iter().map(|&v| s.var_value(v)).collect(),
-                duals: None,
-            },
+            Ok(SolveOutcome::Solution(s)) => {
+                RelaxationAnswer::Optimal { point: variables.iter().map(|&v| s.var_value(v)).collect(), duals: None }
+            }
             Ok(SolveOutcome::Interrupted(_)) => RelaxationAnswer::GaveUp("time limit".into()),
             Err(Error::Infeasible) => RelaxationAnswer::Infeasible { ray: None },
             Err(e) => RelaxationAnswer::GaveUp(e.to_string()),

@@ -100,11 +100,7 @@ impl Attack<'_> {
     fn space(&self, region: &Region) -> Space {
         let net = self.prepared.net;
         let bounds = &interval_until(net, region, self.root)[self.root.0];
-        Space {
-            lo: bounds.lo.clone(),
-            hi: bounds.hi.clone(),
-            integer: net.node(self.root).grid == Grid::Integer,
-        }
+        Space { lo: bounds.lo.clone(), hi: bounds.hi.clone(), integer: net.node(self.root).grid == Grid::Integer }
     }
 
     /// For each of a batch of root values the excess of the goal's furthest row and that row, and the execution.
@@ -265,7 +261,7 @@ impl Attack<'_> {
 
     /// An input of the region whose image at the root is (as near as can be) the given value, by bisection on the input's grid:
     /// each element of the root is a monotone function of one element of the input.
-    fn to_input(&self, region: &Region, target: &[f64]) -> Vec<f64> {
+    pub fn to_input(&self, region: &Region, target: &[f64]) -> Vec<f64> {
         let net = self.prepared.net;
         let input = net.inputs()[0];
         if input == self.root {
