@@ -1,5 +1,7 @@
 //! A net and a forbidden polyhedron as a mixed-integer program.
 
+use std::rc::Rc;
+
 use super::function::{binary, tie};
 use super::sum::{Element, Sum};
 use crate::bounds::Bounds;
@@ -24,12 +26,19 @@ pub(super) struct Encoder<'e> {
     start: NodeId,
     pub program: Program,
     elements: Vec<Vec<Option<Element>>>,
+    /// Values that only a scalar function reads.
+    written_out: Vec<bool>,
 }
 
 impl<'e> Encoder<'e> {
     pub fn new(net: &'e Net, bounds: &'e [Bounds], start: NodeId) -> Self {
         let elements = bounds.iter().map(|b| vec![None; b.lo.len()]).collect();
-        Encoder { net, bounds, start, program: Program::new(), elements }
+        let mut written_out = vec![true; bounds.len()];
+        for node in net.nodes() {
+            let by_function = matches!(node.op, Op::Pointwise(_));
+            node.arguments().iter().for_each(|a| written_out[a.0] &= by_function);
+        }
+        Encoder { net, bounds, start, program: Program::new(), elements, written_out }
     }
 
     /// The elements of the start; `None` where nothing depends on one.
@@ -39,12 +48,12 @@ impl<'e> Encoder<'e> {
 
     /// An element of a value.
     pub fn element(&mut self, id: NodeId, i: usize) -> Element {
-        if let Some(known) = self.elements[id.0][i] {
-            return known;
+        if let Some(known) = &self.elements[id.0][i] {
+            return known.clone();
         }
         let (lo, hi) = (self.bounds[id.0].lo[i], self.bounds[id.0].hi[i]);
         let made = if lo == hi { Element::Constant(lo) } else { self.make(id, i) };
-        self.elements[id.0][i] = Some(made);
+        self.elements[id.0][i] = Some(made.clone());
         made
     }
 
@@ -72,7 +81,8 @@ impl<'e> Encoder<'e> {
         Element::Column(self.program.add_column(Column { lo, hi, cost: 0.0, integer }))
     }
 
-    /// y = sum of W x + b, up to what a runtime may round away. Integer sums need no integrality of their own.
+    /// y = sum of W x + b, up to what a runtime may round away. An exact sum that only a scalar function reads has no column (the papers leave it
+    /// out, too); integer sums need no integrality of their own.
     fn affine(&mut self, id: NodeId, i: usize, a: &Affine) -> Element {
         let mut products = vec![];
         for (x, map) in &a.terms {
@@ -81,14 +91,17 @@ impl<'e> Encoder<'e> {
         let bias = *a.bias.at(i);
         let (mut sum, mut magnitude) = (Sum::constant(bias), bias.abs());
         for (x, j, w) in products.into_iter().filter(|p| p.2 != 0.0) {
-            sum.add(self.element(x, j), w);
+            sum.add(&self.element(x, j), w);
             if a.rounding != Rounding::Exact {
                 magnitude = add_up(magnitude, mul_up(w.abs(), self.bounds[x.0].magnitude(j)));
             }
         }
+        if a.rounding == Rounding::Exact && self.written_out[id.0] {
+            return Element::Sum(Rc::new(sum));
+        }
         let y = self.column(id, i, false);
         let slack = slack_bound(&a.rounding, i, magnitude);
-        sum.with(y, -1.0).within(&mut self.program, -slack, slack);
+        sum.with(&y, -1.0).within(&mut self.program, -slack, slack);
         y
     }
 
@@ -100,7 +113,7 @@ impl<'e> Encoder<'e> {
         let y = self.column(id, i, grids.1 == Grid::Integer);
         let lower = f.segments(false, l, u, grids.0);
         if !f.is_band() {
-            tie(&mut self.program, &lower, grids, x, y);
+            tie(&mut self.program, &lower, grids, &x, &y);
             return y;
         }
         // Anything between the two ends.
@@ -108,8 +121,8 @@ impl<'e> Encoder<'e> {
             let (lo, hi) = (segments[0].value.0, segments[segments.len() - 1].value.1);
             let integer = grids.1 == Grid::Integer;
             let end = Element::Column(self.program.add_column(Column { lo, hi, cost: 0.0, integer }));
-            tie(&mut self.program, &segments, grids, x, end);
-            Sum::constant(0.0).with(end, side).with(y, -side).not_positive(&mut self.program);
+            tie(&mut self.program, &segments, grids, &x, &end);
+            Sum::constant(0.0).with(&end, side).with(&y, -side).not_positive(&mut self.program);
         }
         y
     }
@@ -129,12 +142,11 @@ impl<'e> Encoder<'e> {
         let mut chosen = Sum::constant(-1.0);
         for j in members {
             let member = self.element(m.input, j);
-            Sum::constant(0.0).with(member, 1.0).with(y, -1.0).not_positive(&mut self.program);
+            Sum::constant(0.0).with(&member, 1.0).with(&y, -1.0).not_positive(&mut self.program);
             let z = binary(&mut self.program);
-            chosen.add(z, 1.0);
+            chosen.add(&z, 1.0);
             let most = sub_up(top, self.bounds[m.input.0].lo[j]);
-            let mut above = Sum::constant(0.0).with(y, 1.0).with(member, -1.0).with(z, most);
-            above.add(Element::Constant(most), -1.0);
+            let above = Sum::constant(-most).with(&y, 1.0).with(&member, -1.0).with(&z, most);
             above.not_positive(&mut self.program);
         }
         chosen.zero(&mut self.program);

@@ -22,11 +22,9 @@ pub(super) fn binary(program: &mut Program) -> Element {
 /// # Source
 /// Huang et al., Towards Efficient Verification of Quantized Neural Networks (AAAI 2024), formulas 7 to 11: rounding as an integer in a
 /// band of width 1 and clipping by 0-1 variables are [`band`]; [`ladder`] takes every other step.
-pub(super) fn tie(program: &mut Program, segments: &[Segment], grids: (Grid, Grid), x: Element, y: Element) {
-    let Element::Column(_) = x else {
-        return constant(program, segments, y);
-    };
+pub(super) fn tie(program: &mut Program, segments: &[Segment], grids: (Grid, Grid), x: &Element, y: &Element) {
     match segments {
+        _ if matches!(x, Element::Constant(_)) => constant(program, segments, y),
         [only] => line(program, only, x, y),
         _ if segments.iter().all(|s| s.slope == 0.0) => match Band::fit(segments, grids) {
             Some(band) => band.tie(program, segments, x, y),
@@ -38,25 +36,23 @@ pub(super) fn tie(program: &mut Program, segments: &[Segment], grids: (Grid, Gri
 }
 
 /// The argument is fixed: so is the value, up to its enclosure.
-fn constant(program: &mut Program, segments: &[Segment], y: Element) {
+fn constant(program: &mut Program, segments: &[Segment], y: &Element) {
     let (lo, hi) = segments[0].value;
     Sum::constant(0.0).with(y, 1.0).within(program, lo, hi);
 }
 
 /// One segment: y = value + slope (x - from).
-fn line(program: &mut Program, s: &Segment, x: Element, y: Element) {
+fn line(program: &mut Program, s: &Segment, x: &Element, y: &Element) {
     along(s, x).with(y, -1.0).zero(program);
 }
 
 /// value + slope (x - from).
-fn along(s: &Segment, x: Element) -> Sum {
-    let mut sum = Sum::between(s.value);
-    sum.add(Element::Constant(s.from), -s.slope);
-    sum.with(x, s.slope)
+fn along(s: &Segment, x: &Element) -> Sum {
+    Sum::between(s.value).with(&Element::Constant(s.from), -s.slope).with(x, s.slope)
 }
 
 /// Two segments that meet, as a ReLU's do: y is on or beyond both lines, and on one of them, which a 0-1 column chooses.
-fn hinge(program: &mut Program, a: &Segment, b: &Segment, x: Element, y: Element) {
+fn hinge(program: &mut Program, a: &Segment, b: &Segment, x: &Element, y: &Element) {
     let z = binary(program);
     // A convex hinge is the larger line, a concave one the smaller: then every row is turned round.
     let side = if b.slope >= a.slope { 1.0 } else { -1.0 };
@@ -69,14 +65,12 @@ fn hinge(program: &mut Program, a: &Segment, b: &Segment, x: Element, y: Element
         scaled(s).with(y, -side).not_positive(program);
     }
     let (beyond, before) = (mul_up(bend, sub_up(b.to, b.from)), mul_up(bend, sub_up(a.to, a.from)));
-    scaled(a).negated().with(y, side).with(z, -beyond).not_positive(program);
-    let mut second = scaled(b).negated().with(y, side).with(z, before);
-    second.add(Element::Constant(before), -1.0);
-    second.not_positive(program);
+    scaled(a).negated().with(y, side).with(&z, -beyond).not_positive(program);
+    scaled(b).negated().with(y, side).with(&z, before).plus(-before).not_positive(program);
 }
 
 /// Any continuous graph: x and y walk along the segments; the next begins only where the one before is complete.
-fn pieces(program: &mut Program, segments: &[Segment], x: Element, y: Element) {
+fn pieces(program: &mut Program, segments: &[Segment], x: &Element, y: &Element) {
     let first = &segments[0];
     let mut across = Sum::constant(first.from).with(x, -1.0);
     let mut up = Sum::between(first.value).with(y, -1.0);
@@ -85,14 +79,14 @@ fn pieces(program: &mut Program, segments: &[Segment], x: Element, y: Element) {
         let (most, least) = (sub_up(s.to, s.from), sub_down(s.to, s.from));
         let walked = program.add_column(Column { lo: 0.0, hi: most, cost: 0.0, integer: false });
         let walked = Element::Column(walked);
-        across.add(walked, 1.0);
-        up.add(walked, s.slope);
-        if let Some(before) = complete {
-            Sum::constant(0.0).with(walked, 1.0).with(before, -most).not_positive(program);
+        across.add(&walked, 1.0);
+        up.add(&walked, s.slope);
+        if let Some(before) = &complete {
+            Sum::constant(0.0).with(&walked, 1.0).with(before, -most).not_positive(program);
         }
         if k + 1 < segments.len() {
             let z = binary(program);
-            Sum::constant(0.0).with(z, least).with(walked, -1.0).not_positive(program);
+            Sum::constant(0.0).with(&z, least).with(&walked, -1.0).not_positive(program);
             complete = Some(z);
         }
     }
@@ -104,7 +98,7 @@ fn pieces(program: &mut Program, segments: &[Segment], x: Element, y: Element) {
 ///
 /// # Why
 /// With the first k columns at 1 the rows say from_k <= x <= to_k and y = value_k.
-fn ladder(program: &mut Program, segments: &[Segment], x: Element, y: Element) {
+fn ladder(program: &mut Program, segments: &[Segment], x: &Element, y: &Element) {
     let first = &segments[0];
     let mut value = Sum::between(first.value).with(y, -1.0);
     let mut left = Sum::constant(first.from).with(x, -1.0);
@@ -112,11 +106,11 @@ fn ladder(program: &mut Program, segments: &[Segment], x: Element, y: Element) {
     let mut before: Option<Element> = None;
     for w in segments.windows(2) {
         let z = binary(program);
-        value.add_between(z, (sub_down(w[1].value.0, w[0].value.0), sub_up(w[1].value.0, w[0].value.0)));
-        left.add_between(z, (sub_down(w[1].from, w[0].from), sub_up(w[1].from, w[0].from)));
-        right.add_between(z, (-sub_up(w[1].to, w[0].to), -sub_down(w[1].to, w[0].to)));
-        if let Some(before) = before {
-            Sum::constant(0.0).with(z, 1.0).with(before, -1.0).not_positive(program);
+        value.add_between(&z, (sub_down(w[1].value.0, w[0].value.0), sub_up(w[1].value.0, w[0].value.0)));
+        left.add_between(&z, (sub_down(w[1].from, w[0].from), sub_up(w[1].from, w[0].from)));
+        right.add_between(&z, (-sub_up(w[1].to, w[0].to), -sub_down(w[1].to, w[0].to)));
+        if let Some(before) = &before {
+            Sum::constant(0.0).with(&z, 1.0).with(before, -1.0).not_positive(program);
         }
         before = Some(z);
     }
@@ -161,24 +155,23 @@ impl Band {
         (slope > 0.0 && room_above.min(room_below) > least).then_some(Band { slope, low, high, clipped })
     }
 
-    fn tie(&self, program: &mut Program, segments: &[Segment], x: Element, y: Element) {
+    fn tie(&self, program: &mut Program, segments: &[Segment], x: &Element, y: &Element) {
         let (first, last) = (segments[0].value.0, segments[segments.len() - 1].value.1);
         let rise = sub_up(last, first);
         let mut upper = Sum::constant(-self.high).with(y, 1.0).with(x, -self.slope);
         if self.clipped.0 > 0.0 {
             // d = 0 on the first value.
             let d = binary(program);
-            upper.add(Element::Constant(self.clipped.0), -1.0);
-            upper.add(d, self.clipped.0);
-            Sum::constant(-first).with(y, 1.0).with(d, -rise).not_positive(program);
+            upper = upper.plus(-self.clipped.0).with(&d, self.clipped.0);
+            Sum::constant(-first).with(y, 1.0).with(&d, -rise).not_positive(program);
         }
         upper.not_positive(program);
         let mut lower = Sum::constant(self.low).with(y, -1.0).with(x, self.slope);
         if self.clipped.1 > 0.0 {
             // e = 1 on the last value.
             let e = binary(program);
-            lower.add(e, -self.clipped.1);
-            Sum::constant(first).with(y, -1.0).with(e, rise).not_positive(program);
+            lower.add(&e, -self.clipped.1);
+            Sum::constant(first).with(y, -1.0).with(&e, rise).not_positive(program);
         }
         lower.not_positive(program);
     }

@@ -17,6 +17,7 @@ mod tests;
 mod tree;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::question::Question;
 use self::tree::{Ended, Judge, Tree};
@@ -191,31 +192,40 @@ impl Programs<'_> {
     /// The solver's own search, question after question.
     fn search(&self, questions: &[(usize, View<'_>, Question)]) -> Round {
         let share = if self.milp.answers == Answers::Both { 2 } else { 1 };
-        let deadline = std::time::Instant::now() + self.decision.limit.left() / share;
+        let deadline = Instant::now() + self.decision.limit.left() / share;
         let mut unsettled = vec![];
         for (_, view, question) in questions {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() || self.decision.limit.reached().is_some() {
-                unsettled.push("time limit".into());
-                break;
-            }
-            let answer = self.milp.solver.search(&question.feasibility(), left);
-            let found = answer.point.as_ref().map(|p| question.start_values(p));
-            if let Some(witness) = found.as_ref().and_then(|x| self.confirm(*view, x)) {
-                return Round::Refuted(witness);
-            }
-            let name = self.milp.solver.name();
-            match answer.status {
-                MilpStatus::Infeasible => {}
-                MilpStatus::Optimal => {
-                    unsettled.push(format!("{name} reports a violation that execution does not show"))
-                }
-                MilpStatus::Limit => unsettled.push("time limit".into()),
-                MilpStatus::Failed(why) => unsettled.push(why),
+            match self.search_one(*view, question, deadline) {
+                Ok(Some(witness)) => return Round::Refuted(witness),
+                Ok(None) => {}
+                Err(why) => unsettled.push(why),
             }
         }
         unsettled.dedup();
         Round::Finished(unsettled)
+    }
+
+    /// A witness, the solver's report that there is none, or why it does not tell.
+    fn search_one(&self, view: View<'_>, question: &Question, deadline: Instant) -> Result<Option<Witness>, String> {
+        let (solver, name) = (&self.milp.solver, self.milp.solver.name());
+        for fractional in [true, false] {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.decision.limit.reached().is_some() {
+                return Err("time limit".into());
+            }
+            let answer = solver.search(&question.feasibility(fractional), left);
+            let found = answer.point.as_ref().map(|p| question.start_values(p));
+            if let Some(witness) = found.and_then(|x| self.confirm(view, &x)) {
+                return Ok(Some(witness));
+            }
+            match answer.status {
+                MilpStatus::Infeasible => return Ok(None),
+                MilpStatus::Optimal => {}
+                MilpStatus::Limit => return Err("time limit".into()),
+                MilpStatus::Failed(why) => return Err(why),
+            }
+        }
+        Err(format!("{name} reports a violation that execution does not show"))
     }
 
     fn prove(&self, g: usize, view: View<'_>, question: &Question, bounded: &mut u64) -> Ended {

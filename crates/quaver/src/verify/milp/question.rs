@@ -44,7 +44,7 @@ impl Question {
             let (lo, hi) = range(row, observed);
             ends = (ends.0.max(sub_down(lo, bound)), ends.1.max(sub_up(hi, bound)));
             let mut sum = Sum::constant(-bound);
-            row.terms.iter().for_each(|&(i, a)| sum.add(encoder.element(view.observed, i), a));
+            row.terms.iter().for_each(|&(i, a)| sum.add(&encoder.element(view.observed, i), a));
             rows.push(sum);
         }
         if rows.is_empty() {
@@ -52,7 +52,7 @@ impl Question {
         }
         let excess = encoder.program.add_column(Column { lo: ends.0, hi: ends.1, cost: 1.0, integer: false });
         for sum in rows {
-            sum.with(Element::Column(excess), -1.0).not_positive(&mut encoder.program);
+            sum.with(&Element::Column(excess), -1.0).not_positive(&mut encoder.program);
         }
         let start_elements = encoder.start_elements().to_vec();
         let (start_bounds, start_grid) = (bounds[start.0].clone(), net.node(start).grid);
@@ -60,9 +60,15 @@ impl Question {
         Question { program, excess, integral, strict, start: start_elements, start_bounds, start_grid }
     }
 
-    /// The program that has a point only if something forbidden may occur, without a cost.
-    pub fn feasibility(&self) -> Program {
+    /// The program that has a point only if something forbidden may occur, without a cost. With a `fractional` start fewer columns are integers:
+    /// easier, and if it has no point, neither has the other.
+    pub fn feasibility(&self, fractional: bool) -> Program {
         let mut program = self.program.clone();
+        for element in self.start.iter().flatten().filter(|_| fractional) {
+            if let Element::Column(j) = element {
+                program.columns[*j].integer = false;
+            }
+        }
         let t = &mut program.columns[self.excess];
         (t.cost, t.hi) = (0.0, if self.integral && self.strict { -1.0 } else { 0.0 });
         program
@@ -83,7 +89,7 @@ impl Question {
             Some(Element::Column(j)) => (program.columns[*j].lo, program.columns[*j].hi),
             Some(Element::Constant(c)) => (*c, *c),
             // Nothing that the goal is about depends on it.
-            None => (b.lo[i], b.lo[i]),
+            Some(Element::Sum(_)) | None => (b.lo[i], b.lo[i]),
         };
         let ends = self.start.iter().enumerate().map(of);
         ends.map(|(lo, hi)| (lo == hi).then_some(lo)).collect()
@@ -96,7 +102,7 @@ impl Question {
             let x = match e {
                 Some(Element::Column(j)) => point[*j],
                 Some(Element::Constant(c)) => *c,
-                None => b.lo[i],
+                Some(Element::Sum(_)) | None => b.lo[i],
             };
             let x = if self.start_grid == Grid::Integer { x.round() } else { f64::from(x as f32) };
             x.clamp(b.lo[i], b.hi[i])
