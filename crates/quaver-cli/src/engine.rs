@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     milp_bounds: Option<BigM>,
     /// What the programs are solved for
-    #[arg(long, value_enum, default_value_t = Answers::Both)]
+    #[arg(long, value_enum, default_value_t = Answers::Proof)]
     milp_answers: Answers,
 }
 

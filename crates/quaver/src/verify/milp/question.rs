@@ -21,6 +21,8 @@ pub(super) struct Question {
     start: Vec<Option<Element>>,
     start_bounds: Bounds,
     start_grid: Grid,
+    /// For each column, whether it is an element of the start.
+    is_start: Vec<bool>,
 }
 
 impl Question {
@@ -54,24 +56,32 @@ impl Question {
         for sum in rows {
             sum.with(&Element::Column(excess), -1.0).not_positive(&mut encoder.program);
         }
-        let start_elements = encoder.start_elements().to_vec();
         let (start_bounds, start_grid) = (bounds[start.0].clone(), net.node(start).grid);
-        let program = encoder.program;
-        Question { program, excess, integral, strict, start: start_elements, start_bounds, start_grid }
+        let (start, program) = (encoder.start_elements().to_vec(), encoder.program);
+        let mut is_start = vec![false; program.columns.len()];
+        for element in start.iter().flatten() {
+            if let Element::Column(j) = element {
+                is_start[*j] = true;
+            }
+        }
+        Question { program, excess, integral, strict, start, start_bounds, start_grid, is_start }
     }
 
     /// The program that has a point only if something forbidden may occur, without a cost. With a `fractional` start fewer columns are integers:
     /// easier, and if it has no point, neither has the other.
     pub fn feasibility(&self, fractional: bool) -> Program {
         let mut program = self.program.clone();
-        for element in self.start.iter().flatten().filter(|_| fractional) {
-            if let Element::Column(j) = element {
-                program.columns[*j].integer = false;
-            }
+        for (column, is_start) in program.columns.iter_mut().zip(&self.is_start) {
+            column.integer &= !(fractional && *is_start);
         }
         let t = &mut program.columns[self.excess];
         (t.cost, t.hi) = (0.0, if self.integral && self.strict { -1.0 } else { 0.0 });
         program
+    }
+
+    /// Whether a column is an element of the start.
+    pub fn is_start(&self, j: usize) -> bool {
+        self.is_start[j]
     }
 
     /// The gap that a lower bound on t proves.

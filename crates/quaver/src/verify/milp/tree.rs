@@ -142,18 +142,21 @@ impl<'t> Tree<'t> {
         }
     }
 
-    /// Splits an integer column: where the point is fractional the one that promises most, else any; the part on the point's side comes last.
-    /// `None` if all are fixed.
+    /// Splits an integer column: where the point is fractional the one that promises most, of the start's only where no other is; else any. The part on
+    /// the point's side comes last. `None` if all are fixed.
     fn branch(&self, at: &Subproblem, bound: f64, point: Option<&[f64]>) -> Option<[Subproblem; 2]> {
         let columns = self.program.columns.iter().enumerate();
         let free = columns.filter(|(_, c)| c.integer && c.lo < c.hi);
         let fraction = |x: f64| (x - x.floor()).min(x.ceil() - x);
         let fractional = |j: usize| point.is_some_and(|p| fraction(p[j]) > INTEGRAL);
-        let score = |j: usize| match point {
-            Some(p) if fractional(j) => 1.0 + self.gains.score(j, p[j] - p[j].floor()),
-            _ => 0.0,
+        let promise = |j: usize| point.map_or(0.0, |p| self.gains.score(j, p[j] - p[j].floor()));
+        let score = |j: usize| match (fractional(j), self.question.is_start(j)) {
+            (true, false) => (2, promise(j)),
+            (true, true) => (1, promise(j)),
+            (false, _) => (0, 0.0),
         };
-        let (j, column) = free.max_by(|a, b| score(a.0).total_cmp(&score(b.0)))?;
+        let order = |a: (i32, f64), b: (i32, f64)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1));
+        let (j, column) = free.max_by(|a, b| order(score(a.0), score(b.0)))?;
         let middle = column.lo + (column.hi - column.lo) / 2.0;
         let value = point.map_or(middle, |p| p[j].clamp(column.lo, column.hi));
         // An integral point is split off by the half that it ends.
