@@ -150,7 +150,7 @@ fn polyhedra_agree_with_enumeration() {
             let near: f64 = terms.iter().map(|(i, a)| a * at[*i]).sum();
             (terms, near + f64::from(rng.random_range(-6i32..=3)), rng.random_bool(0.5))
         };
-        let rows: Vec<(Vec<(usize, f64)>, f64, bool)> = (0..2).map(|_| row()).collect();
+        let rows = [row(), row()];
         let constraint = |(terms, bound, strict): &(Vec<(usize, f64)>, f64, bool)| Constraint {
             terms: terms.iter().map(|(i, a)| (*i, exact(*a))).collect(),
             bound: exact(*bound),

@@ -7,11 +7,10 @@ mod nets;
 use nets::{enumerate, lowered, random_net, random_region};
 use proptest::prelude::*;
 use quaver::bounds::{Bounds, Prepared, analyse, interval, lower_bounds};
-use quaver::model::ir::DType;
 use quaver::model::lower::Lowered;
 use quaver::net::{
-    Affine, Band, Conv, Cut, Dense, From, Geometry, Grid, LinearMap, Max, Move, Net, Node, NodeId, Op, Piecewise,
-    Pointwise, Rounding, ScalarFn, Spread, Step, Weights, execute_all, execute_exact_choosing,
+    Affine, Dense, Grid, LinearMap, Net, Node, Op, Rounding, ScalarFn, Spread, Weights, execute_all,
+    execute_exact_choosing,
 };
 use quaver::num::Dyadic;
 use quaver::property::{Region, Robustness, Ties};
