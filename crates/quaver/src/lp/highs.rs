@@ -20,7 +20,7 @@ pub enum HighsError {
     NotFound(#[from] NotFound),
     #[error("{}: the library cannot be loaded: {cause}", path.display())]
     Load { path: PathBuf, cause: String },
-    #[error("{}: {found} instead of HiGHS 1.x", path.display())]
+    #[error("{}: {found} instead of HiGHS 1.x with integers of 4 bytes", path.display())]
     Version { path: PathBuf, found: String },
 }
 
@@ -39,6 +39,8 @@ type SetNumber<T> = unsafe extern "C" fn(Model, *const c_char, T) -> Status;
 #[derive(Debug)]
 struct Api {
     version: String,
+    /// Bytes of an integer.
+    integer_size: c_int,
     create: unsafe extern "C" fn() -> Model,
     destroy: unsafe extern "C" fn(Model),
     set_bool: SetNumber<c_int>,
@@ -102,11 +104,12 @@ impl Highs {
         // The functions must stay where they are.
         std::mem::forget(library);
         let api: &'static Api = Box::leak(Box::new(api));
-        if api.version.starts_with("1.") {
-            Ok(Highs { api })
-        } else {
-            Err(HighsError::Version { found: format!("HiGHS {}", api.version), path })
-        }
+        let found = match api.integer_size {
+            4 if api.version.starts_with("1.") => return Ok(Highs { api }),
+            4 => format!("HiGHS {}", api.version),
+            size => format!("HiGHS {} with integers of {size} bytes", api.version),
+        };
+        Err(HighsError::Version { path, found })
     }
 
     fn instance(&self, program: &Program, integrality: bool) -> Option<Instance> {
@@ -139,10 +142,9 @@ impl Api {
             destroy(model);
             (CStr::from_ptr(version()).to_string_lossy().into_owned(), size)
         };
-        let version = version.trim_start_matches('v').to_string();
-        let wide = if size == 4 { "" } else { " with 64-bit integers" };
         Ok(Api {
-            version: if wide.is_empty() { version } else { format!("({version}){wide}") },
+            version: version.trim_start_matches('v').to_string(),
+            integer_size: size,
             create,
             destroy,
             set_bool: function!(b"Highs_setBoolOptionValue\0"),

@@ -100,7 +100,11 @@ impl Attack<'_> {
     fn space(&self, region: &Region) -> Space {
         let net = self.prepared.net;
         let bounds = &interval_until(net, region, self.root)[self.root.0];
-        Space { lo: bounds.lo.clone(), hi: bounds.hi.clone(), integer: net.node(self.root).grid == Grid::Integer }
+        Space {
+            lo: bounds.lo.clone(),
+            hi: bounds.hi.clone(),
+            integer: net.node(self.root).grid == Grid::Integer,
+        }
     }
 
     /// For each of a batch of root values the excess of the goal's furthest row and that row, and the execution.
