@@ -26,9 +26,9 @@ pub struct Row<'p> {
     pub coefficients: &'p [f64],
 }
 
-impl Row<'_> {
+impl<'p> Row<'p> {
     /// (column, coefficient) for each term.
-    pub fn terms(&self) -> impl Iterator<Item = (usize, f64)> {
+    pub fn terms(&self) -> impl Iterator<Item = (usize, f64)> + use<'p> {
         self.columns.iter().map(|&j| j as usize).zip(self.coefficients.iter().copied())
     }
 }

@@ -128,6 +128,22 @@ mod tests {
         })
     }
 
+    /// The bound in exact arithmetic: sum of y b, plus the least (c - A'y) x over the box.
+    fn lagrangian(p: &Program, duals: &[f64]) -> Dyadic {
+        let used = |(row, y): (crate::lp::Row<'_>, &f64)| if *y > 0.0 { row.lo } else { row.hi };
+        let sides: Vec<f64> = p.rows().zip(duals).map(used).collect();
+        let y: Vec<f64> = duals.iter().zip(&sides).map(|(y, b)| if b.is_finite() { *y } else { 0.0 }).collect();
+        let mut total = sum(y.iter().zip(&sides).filter(|(_, b)| b.is_finite()).map(|(y, b)| (*y, *b)));
+        for (j, c) in p.columns.iter().enumerate() {
+            let column =
+                p.rows().zip(&y).flat_map(|(r, y)| r.terms().filter(move |t| t.0 == j).map(move |t| (*y, t.1)));
+            let reduced = &exact(c.cost) - &sum(column);
+            let ends = [&reduced * &exact(c.lo), &reduced * &exact(c.hi)];
+            total = &total + &ends.into_iter().min().expect("two ends");
+        }
+        total
+    }
+
     /// The best duals that a coordinate search finds: bounds near the optimum, where a wrong rounding would show.
     fn good_duals(p: &Program, rng: &mut StdRng) -> Vec<f64> {
         let mut y: Vec<f64> = (0..p.row_count()).map(|_| number(rng)).collect();
@@ -153,6 +169,7 @@ mod tests {
             let feasible: Vec<Vec<f64>> = points(&p).into_iter().filter(|x| feasible(&p, x)).collect();
             for y in [random, good_duals(&p, &mut rng)] {
                 let bound = safe_bound(&p, &y);
+                prop_assert!(bound == f64::NEG_INFINITY || exact(bound) <= lagrangian(&p, &y));
                 for x in &feasible {
                     let objective = sum(p.columns.iter().zip(x).map(|(c, x)| (c.cost, *x)));
                     prop_assert!(bound == f64::NEG_INFINITY || exact(bound) <= objective);
