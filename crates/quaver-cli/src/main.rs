@@ -5,6 +5,7 @@ mod ball;
 mod compare;
 mod demo;
 mod doctor;
+mod engine;
 mod format;
 mod inputs;
 mod inspect;

@@ -19,7 +19,7 @@ use crate::format::{self, number};
 use crate::inputs::{Inputs, row_shape, rows_at_once};
 use crate::npy::{Array, Writer};
 use crate::session::{Session, fail};
-use crate::{load, progress};
+use crate::{engine, load, progress};
 
 /// Elements of a witness in text output.
 const SHOWN: usize = 6;
@@ -65,6 +65,8 @@ pub struct Args {
     /// Write all witnesses, [violated, shape], in the input's own type
     #[arg(long, value_name = "FILE.npy")]
     witnesses: Option<PathBuf>,
+    #[command(flatten)]
+    engine: engine::Args,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -128,6 +130,7 @@ struct Job<'a> {
     args: &'a Args,
     lowered: &'a Lowered,
     verifier: Verifier<'a>,
+    engine: engine::Chosen,
     inputs: Inputs,
     /// In real units.
     radii: Vec<Ratio>,
@@ -188,7 +191,8 @@ impl<'a> Job<'a> {
         let case = |radius, k: usize| Case { row: rows[k], radius, label: label(k), class: classes[k] };
         let cases = (0..args.radius.len()).flat_map(|r| kept.iter().map(move |&k| case(r, k))).collect();
         let radii = args.radius.iter().map(|r| r.value(lowered)).collect::<Result<_>>()?;
-        Ok(Job { args, radii, skipped: rows.len() - kept.len(), lowered, verifier, inputs, cases })
+        let engine = args.engine.choose()?;
+        Ok(Job { args, radii, skipped: rows.len() - kept.len(), lowered, verifier, engine, inputs, cases })
     }
 
     fn announce(&self, session: &mut Session<'_>) -> Result<()> {
@@ -200,7 +204,10 @@ impl<'a> Job<'a> {
         if self.args.labels.is_none() {
             session.say("no --labels: the claim is that the model's own class at the input does not change")?;
         }
-        self.lowered.notes.iter().try_for_each(|note| session.say(format!("note: {note}")))
+        if let Some(solver) = &self.engine.solver {
+            session.say(format!("mixed-integer programs, solved by {solver}"))?;
+        }
+        self.lowered.notes.iter().chain(&self.engine.note).try_for_each(|note| session.say(format!("note: {note}")))
     }
 
     fn decide(&self, case: &Case) -> Result<Outcome> {
@@ -214,7 +221,8 @@ impl<'a> Job<'a> {
             Ties::Strict => property::Ties::Strict,
             Ties::First => property::Ties::First,
         };
-        let options = Options { timeout: self.args.timeout, seed: self.args.seed, ..Options::default() };
+        let (timeout, engine) = (self.args.timeout, self.engine.engine.clone());
+        let options = Options { timeout, seed: self.args.seed, engine, ..Options::default() };
         let claim = Robustness { region, center: Some(center.clone()), label: case.label, ties };
         let verdict = self.verifier.robustness(&claim, &options).map_err(|e| {
             fail(format!("{}: row {}: {e}", self.args.model.display(), case.row), "see `quaver inspect`")
@@ -309,6 +317,7 @@ impl<'a> Job<'a> {
                 "holds": sum(|c| c.holds), "violated": sum(|c| c.violated), "undecided": sum(|c| c.undecided), "seconds": seconds,
                 "skipped": self.skipped, "profile": self.lowered.profile, "assumptions": self.lowered.assumptions,
                 "labels": if self.args.labels.is_some() { "given" } else { "own class" }, "by_radius": by_radius,
+                "solver": self.engine.solver, "note": self.engine.note,
             }}));
         }
         for ((radius, _), c) in radii() {

@@ -480,3 +480,18 @@ fn profiles_and_numbers_are_refused_with_cause_and_cure() {
     assert_tells(&robustness(&["--radius", "1", "--labels", &labels]), &["labels.npy[0] is 7", "3 classes", "0 to 2"]);
     assert_tells(&refusal(&["compare", &path, "--inputs", &x]), &["nothing to compare with", "--profiles"]);
 }
+
+/// Mixed-integer programs by whatever solver there is: what it says is said, and a missing library is named.
+#[test]
+fn mixed_integer_programs() {
+    let (model, inputs) = (model!("digits_mlp_qdq.onnx"), model!("digits_x.npy"));
+    let common = ["robustness", &model, "--inputs", &inputs, "--radius", "1/16", "--indices", "0..2"];
+    let with = |more: &[&'static str]| [&common[..], more].concat();
+    let missing = refusal(&with(&["--engine", "milp", "--highs", "/nowhere/libhighs.so.1"]));
+    assert_tells(&missing, &["/nowhere/libhighs.so.1", "pip install 'highspy==1.15.*'"]);
+    assert_tells(&refusal(&with(&["--highs", "x"])), &["--engine milp"]);
+    let said = prints(&with(&["--engine", "milp", "--timeout", "2"]));
+    assert_tells(&said, &["mixed-integer programs, solved by"]);
+    let summary = objects(&with(&["--engine", "milp", "--timeout", "2"])).pop().unwrap();
+    assert!(summary["summary"]["solver"].is_string(), "{summary}");
+}

@@ -7,6 +7,7 @@
 //! [`bounds`] proves bounds; [`verify`] decides.
 
 pub mod bounds;
+pub mod lp;
 pub mod model;
 pub mod net;
 pub mod num;

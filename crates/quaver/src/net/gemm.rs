@@ -1,5 +1,5 @@
 //! Single-threaded matrix products over slices, and loops in the widest vectors of the machine; the only `unsafe` of the library but for
-//! reading verified tables of files (`model/tflite/schema.rs`).
+//! reading verified tables of files (`model/tflite/schema.rs`) and calling HiGHS (`lp/highs.rs`).
 
 /// Element types that have a fast product.
 pub trait Scalar: Copy + Default + Send + Sync + std::ops::AddAssign + std::ops::Mul<Output = Self> + 'static {

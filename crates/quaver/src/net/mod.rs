@@ -16,7 +16,7 @@ pub use exact::{execute_exact, execute_exact_choosing};
 pub use exec::{Enclosure, Execution, affine_enclosure, execute, execute_all, execute_between};
 pub(crate) use exec::{onto_grid, slack_bound};
 pub use linear::{Conv, Dense, Geometry, LinearMap, Sign, Spread, Weights};
-pub use scalar::{Band, Cut, Piecewise, ScalarFn, Step};
+pub use scalar::{Band, Cut, Piecewise, ScalarFn, Segment, Step};
 
 /// Index of a value in a [`Net`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

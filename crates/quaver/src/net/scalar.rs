@@ -93,6 +93,23 @@ impl Step {
         out.extend(x.iter().map(|&x| self.values[self.index(x)]));
     }
 
+    /// The constant parts of the graph over [l, u].
+    fn plateaus(&self, l: f64, u: f64, grid: Grid) -> Vec<Segment> {
+        let (first, last) = (self.index(l), self.index(u));
+        let plateau = |from, k: usize| Segment { from, to: u, value: (self.values[k], self.values[k]), slope: 0.0 };
+        let mut parts = vec![plateau(l, first)];
+        for k in (first..last).filter(|&k| self.values[k] < self.values[k + 1]) {
+            let (below, above) = self.cuts[k].neighbours(grid);
+            if let Some(before) = parts.last_mut() {
+                before.to = below.clamp(l, u);
+            }
+            // No integer lies between two cuts that are close.
+            parts.pop_if(|before| before.to < before.from);
+            parts.push(plateau(above.clamp(l, u), k + 1));
+        }
+        parts
+    }
+
     fn index_exact(&self, x: &Dyadic) -> usize {
         self.cuts.partition_point(|c| {
             // Local invariant: cuts are finite.
@@ -191,6 +208,19 @@ impl Band {
     pub fn upper(&self) -> &Step {
         &self.upper
     }
+}
+
+/// A straight part of a graph: over from <= x <= to the value is `value` + slope (x - from).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Segment {
+    /// First argument.
+    pub from: f64,
+    /// Last argument.
+    pub to: f64,
+    /// Values on both sides of the value at `from`, equal where it is an f64.
+    pub value: (f64, f64),
+    /// Not negative.
+    pub slope: f64,
 }
 
 /// A monotone (non-decreasing) scalar function, or a band between two.
@@ -368,6 +398,21 @@ impl ScalarFn {
         }
     }
 
+    /// The graph over [l, u] as segments in order, of a band's lower end or its upper one: every point (x, f(x)) with x on the grid lies on a segment,
+    /// and on integers no other point does. On the reals a jump's place belongs to the segments on both sides. Jumps without a rise are left out.
+    pub fn segments(&self, upper_end: bool, l: f64, u: f64, grid: Grid) -> Vec<Segment> {
+        match self {
+            ScalarFn::Step(s) => s.plateaus(l, u, grid),
+            ScalarFn::Band(b) => if upper_end { &b.upper } else { &b.lower }.plateaus(l, u, grid),
+            ScalarFn::Piecewise(p) => {
+                let inner = p.knots.iter().map(|k| k.0).filter(|k| l < *k && *k < u);
+                let places: Vec<f64> = std::iter::once(l).chain(inner).chain([u]).collect();
+                let of = |w: &[f64]| Segment { from: w[0], to: w[1], value: p.enclosure(w[0]), slope: p.piece(w[0]).1 };
+                places.windows(2).map(of).collect()
+            }
+        }
+    }
+
     /// A slope for gradients that pass "straight through" the steps: a hint.
     pub fn slope_hint(&self, x: f64) -> f64 {
         match self {
@@ -421,6 +466,25 @@ mod tests {
             let step = Step::new(cuts, (0..=at.len()).map(|v| v as f64).collect());
             for x in [x, x.round()] {
                 prop_assert_eq!(step.index(x), at.iter().filter(|&&a| x >= a as f64).count());
+            }
+        }
+
+        #[test]
+        fn segments_are_the_graph_on_integers(
+            mut at in proptest::collection::vec(-20i32..20, 0..8), rises in proptest::collection::vec(0i32..3, 8), l in -25i32..25, width in 0i32..30, strict in any::<bool>()
+        ) {
+            at.sort();
+            at.dedup();
+            let cuts = at.iter().map(|&a| Cut { at: f64::from(a), strict }).collect();
+            let values = (0..=at.len()).map(|k| f64::from(rises[..k].iter().sum::<i32>())).collect();
+            let fs = [ScalarFn::Step(Step::new(cuts, values)), ScalarFn::Piecewise(Piecewise::clip(-3.0, 4.0))];
+            for f in fs {
+                let segments = f.segments(false, l.into(), (l + width).into(), Grid::Integer);
+                for x in (l..=l + width).map(f64::from) {
+                    let through = |s: &&Segment| s.from <= x && x <= s.to;
+                    let values: Vec<f64> = segments.iter().filter(through).map(|s| s.value.0 + s.slope * (x - s.from)).collect();
+                    prop_assert!(!values.is_empty() && values.iter().all(|v| *v == f.value_down(x)), "{} {:?}", x, segments);
+                }
             }
         }
 

@@ -328,7 +328,7 @@ impl Attack<'_> {
 
     /// An input of the region whose image at the root is (as near as can be) the given value, by bisection on the input's grid:
     /// each element of the root is a monotone function of one element of the input.
-    fn to_input(&self, region: &Region, target: &[f64]) -> Vec<f64> {
+    pub fn to_input(&self, region: &Region, target: &[f64]) -> Vec<f64> {
         let net = self.prepared.net;
         let input = net.inputs()[0];
         if input == self.root {

@@ -8,7 +8,7 @@ use super::confirm::confirm;
 use super::goal::Goal;
 use super::score;
 use super::search::{Outcome, Search};
-use super::{Limit, NotAClassifier, Options, Proof, Unfinished, Verdict, Witness};
+use super::{Engine, Limit, NotAClassifier, Options, Proof, Unfinished, Verdict, Witness, milp};
 use crate::bounds::{Analysis, Bounds, Prepared, analyse_until, interval_until, lower_bounds};
 use crate::model::lower::Lowered;
 use crate::net::{Net, NodeId};
@@ -111,7 +111,11 @@ impl<'a> Verifier<'a> {
     pub fn decide(&self, query: &Query, options: &Options) -> Result<Verdict, NotAClassifier> {
         self.check(query)?;
         let goals: Vec<Goal> = query.forbidden.iter().map(Goal::new).collect();
-        Ok(Decision { verifier: self, query, goals, options, limit: Limit::new(options) }.run())
+        let decision = Decision { verifier: self, query, goals, options, limit: Limit::new(options) };
+        Ok(match &options.engine {
+            Engine::Search => decision.run(),
+            Engine::Milp(milp) => milp::decide(&decision, milp),
+        })
     }
 
     fn check(&self, query: &Query) -> Result<(), NotAClassifier> {
@@ -145,12 +149,12 @@ impl<'a> Verifier<'a> {
 }
 
 /// One claim on its way to a verdict.
-struct Decision<'d, 'a> {
+pub(super) struct Decision<'d, 'a> {
     verifier: &'d Verifier<'a>,
-    query: &'d Query,
-    goals: Vec<Goal>,
+    pub query: &'d Query,
+    pub goals: Vec<Goal>,
     options: &'d Options,
-    limit: Limit,
+    pub limit: Limit,
 }
 
 impl Decision<'_, '_> {
@@ -218,7 +222,10 @@ impl Decision<'_, '_> {
                 Outcome::Excluded(gap) => least = least.min(gap),
                 Outcome::Found(witness) => return Verdict::Violated(witness),
                 Outcome::Stopped { bound, why, open: parts } => {
-                    gaps.raise(&open, bound.min(least));
+                    // What was found for one net says nothing of those that were not searched.
+                    if self.verifier.proved().len() == 1 {
+                        gaps.raise(&open, bound);
+                    }
                     return undecided(gaps.least(), why, subproblems, parts);
                 }
             }
@@ -228,18 +235,22 @@ impl Decision<'_, '_> {
         Verdict::Holds(gaps.proof(subproblems))
     }
 
-    fn proved(&self) -> impl Iterator<Item = View<'_>> {
+    pub fn most_subproblems(&self) -> u64 {
+        self.options.subproblems
+    }
+
+    pub fn proved(&self) -> impl Iterator<Item = View<'_>> {
         self.verifier.proved().iter().map(|s| s.view(&self.goals))
     }
 
-    fn confirm(&self, input: &[f64]) -> Option<Witness> {
+    pub fn confirm(&self, input: &[f64]) -> Option<Witness> {
         let inside = self.query.inside.as_ref().map(|r| r.clamp(input));
         let input = inside.as_deref().unwrap_or(input);
         let executed = self.verifier.executed().iter();
         executed.into_iter().find_map(|s| confirm(s.net(), s.profile, self.query, &self.goals, input))
     }
 
-    fn attack(&self, gaps: &Gaps, confirm: Confirm) -> Option<Witness> {
+    pub fn attack(&self, gaps: &Gaps, confirm: Confirm) -> Option<Witness> {
         let open: Vec<&Goal> = gaps.open(&self.goals).collect();
         self.verifier.executed().iter().find_map(|s| {
             self.attacker(s.view(&self.goals)).run(&self.query.region, &open, self.options.seed, confirm)
@@ -252,20 +263,13 @@ impl Decision<'_, '_> {
         Attack { prepared: view.prepared, root: view.root, score: view.observed, deadline }
     }
 
-    fn by_intervals(&self, view: View<'_>) -> Vec<f64> {
+    pub fn by_intervals(&self, view: View<'_>) -> Vec<f64> {
         let bounds = &interval_until(view.prepared.net, &self.query.region, view.observed)[view.observed.0];
-        let least = |a: f64, i: usize| {
-            let end = if a >= 0.0 { bounds.lo[i] } else { bounds.hi[i] };
-            crate::num::round::mul_down(a, end)
-        };
-        let sum = |terms: &[(usize, f64)]| {
-            terms.iter().fold(0.0, |sum, &(i, a)| crate::num::round::add_down(sum, least(a, i)))
-        };
-        self.goals.iter().map(|g| view.gap(g, bounds, |row| sum(&g.rows[row].terms))).collect()
+        self.goals.iter().map(|g| view.gap_within(g, bounds)).collect()
     }
 
     /// Linear bounds, as good as time allows, with the lower lines chosen in several ways: each choice is valid, the best bound counts.
-    fn by_lines(&self, view: View<'_>) -> Vec<f64> {
+    pub fn by_lines(&self, view: View<'_>) -> Vec<f64> {
         let mut best = vec![f64::NEG_INFINITY; self.goals.len()];
         let deadline = Some(self.limit.deadline);
         let Some(mut analysis) = analyse_until(view.prepared, &self.query.region, deadline) else { return best };
@@ -283,6 +287,18 @@ impl Decision<'_, '_> {
 }
 
 impl View<'_> {
+    /// The gap of a goal's best row, given bounds on each element.
+    pub fn gap_within(&self, goal: &Goal, bounds: &Bounds) -> f64 {
+        let least = |a: f64, i: usize| {
+            let end = if a >= 0.0 { bounds.lo[i] } else { bounds.hi[i] };
+            crate::num::round::mul_down(a, end)
+        };
+        let sum = |terms: &[(usize, f64)]| {
+            terms.iter().fold(0.0, |sum, &(i, a)| crate::num::round::add_down(sum, least(a, i)))
+        };
+        self.gap(goal, bounds, |row| sum(&goal.rows[row].terms))
+    }
+
     /// The gap of a goal's best row, given a lower bound on the sum of each.
     fn gap(&self, goal: &Goal, observed: &Bounds, sum: impl Fn(usize) -> f64) -> f64 {
         let grid = self.prepared.net.node(self.observed).grid;
@@ -310,19 +326,19 @@ impl View<'_> {
 }
 
 /// Proved lower bounds on the gap of each goal: the smallest over several nets.
-struct Gaps {
-    best: Vec<f64>,
-    method: &'static str,
+pub(super) struct Gaps {
+    pub best: Vec<f64>,
+    pub method: &'static str,
 }
 
 impl Gaps {
     /// Bounds for another net that the claim must hold for, too.
-    fn meet(&mut self, other: Vec<f64>) {
+    pub fn meet(&mut self, other: Vec<f64>) {
         self.best.iter_mut().zip(other).for_each(|(b, n)| *b = b.min(n));
     }
 
     /// Other bounds for the same nets.
-    fn improve(&mut self, other: Gaps) {
+    pub fn improve(&mut self, other: Gaps) {
         self.best.iter_mut().zip(other.best).for_each(|(b, n)| *b = b.max(n));
         self.method = other.method;
     }
@@ -332,11 +348,11 @@ impl Gaps {
         goals.iter().for_each(|&g| self.best[g] = self.best[g].max(bound));
     }
 
-    fn least(&self) -> f64 {
+    pub fn least(&self) -> f64 {
         self.best.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    fn open<'g>(&self, goals: &'g [Goal]) -> impl Iterator<Item = &'g Goal> {
+    pub fn open<'g>(&self, goals: &'g [Goal]) -> impl Iterator<Item = &'g Goal> {
         self.open_indices(goals).map(|i| &goals[i])
     }
 
@@ -344,12 +360,12 @@ impl Gaps {
         (0..goals.len()).filter(|&i| !goals[i].excluded(self.best[i]))
     }
 
-    fn all_excluded(&self, goals: &[Goal]) -> bool {
+    pub fn all_excluded(&self, goals: &[Goal]) -> bool {
         self.open(goals).next().is_none()
     }
 
     /// Only for gaps that exclude every goal.
-    fn proof(&self, subproblems: u64) -> Proof {
+    pub fn proof(&self, subproblems: u64) -> Proof {
         Proof { margin: self.least(), method: self.method, subproblems }
     }
 }

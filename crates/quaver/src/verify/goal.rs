@@ -49,6 +49,11 @@ impl Row {
         if gap.is_nan() { f64::NEG_INFINITY } else { gap }
     }
 
+    /// Whether the coefficients are those of the constraint.
+    pub fn is_exact(&self) -> bool {
+        self.exact
+    }
+
     /// sum - bound at a point; a hint.
     pub fn excess(&self, x: &[f64]) -> f64 {
         self.terms.iter().map(|(i, a)| a * x[*i]).sum::<f64>() - self.bound

@@ -5,6 +5,7 @@ mod attack;
 mod confirm;
 mod decide;
 mod goal;
+mod milp;
 mod score;
 mod search;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 pub use decide::Verifier;
+pub use milp::{Answers, BigM, Milp};
 
 use crate::model::lower::Lowered;
 use crate::property::Robustness;
@@ -34,7 +36,7 @@ impl Proof {
         self.margin
     }
 
-    /// `"intervals"`, `"linear bounds"` or `"branch and bound"`.
+    /// `"intervals"`, `"linear bounds"`, `"branch and bound"` or `"mixed-integer program"`.
     pub fn method(&self) -> &'static str {
         self.method
     }
@@ -115,6 +117,18 @@ pub struct Options {
     pub threads: usize,
     /// Set by another thread to stop the work with what it has.
     pub stop: Option<Arc<AtomicBool>>,
+    /// How claims are decided.
+    pub engine: Engine,
+}
+
+/// How claims are decided.
+#[derive(Clone, Debug, Default)]
+pub enum Engine {
+    /// By our own bounds, attack, and branch and bound.
+    #[default]
+    Search,
+    /// By mixed-integer programs, as in papers.
+    Milp(Milp),
 }
 
 impl Default for Options {
@@ -126,6 +140,7 @@ impl Default for Options {
             memory: 4 << 30,
             threads: 1,
             stop: None,
+            engine: Engine::Search,
         }
     }
 }
@@ -140,6 +155,10 @@ struct Limit {
 impl Limit {
     fn new(options: &Options) -> Self {
         Limit { deadline: Instant::now() + options.timeout, stop: options.stop.clone() }
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     fn reached(&self) -> Option<&'static str> {

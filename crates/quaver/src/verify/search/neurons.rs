@@ -13,8 +13,10 @@ const FIRST_CLIMBS: usize = 40;
 /// How far a step moves a line between its ends, at first; later steps are smaller.
 const RATE: f64 = 0.3;
 const DECAY: f64 = 0.94;
-/// Splits of a part that are tried.
+/// Splits of a part that are tried. Where functions jump, one walk for each half says little of what a split is worth in the end, and the first
+/// two candidates are better than what a choice among many finds.
 const TRIED: usize = 16;
+const TRIED_AT_JUMPS: usize = 2;
 /// Functionals of one walk.
 const ROWS: usize = 256;
 
@@ -169,12 +171,14 @@ impl Search<'_> {
 
     /// The splits of a part that are worth trying: where the relaxation costs most, at its point and at worst.
     fn cuts(&self, domain: &Domain, mut costs: Vec<Cost>) -> Vec<Cut> {
+        let jumps = costs.iter().any(|c| self.jumps(c));
+        let tried = if jumps { TRIED_AT_JUMPS } else { TRIED };
         let mut chosen: Vec<Cost> = vec![];
         let key: [fn(&Cost) -> f64; 2] = [|c| c.here, |c| c.most];
         for (by, key) in key.into_iter().enumerate() {
             costs.sort_by(|a, b| key(b).total_cmp(&key(a)));
             for cost in costs.iter().filter(|c| key(c) > 0.0) {
-                if chosen.len() >= TRIED * (by + 1) / 2 {
+                if chosen.len() >= tried * (by + 1) / 2 {
                     break;
                 }
                 if !chosen.iter().any(|c| (c.reader, c.element) == (cost.reader, cost.element)) {
@@ -182,7 +186,14 @@ impl Search<'_> {
                 }
             }
         }
-        chosen.iter().flat_map(|c| self.cuts_of(domain, c)).take(TRIED).collect()
+        chosen.iter().flat_map(|c| self.cuts_of(domain, c)).take(tried).collect()
+    }
+
+    fn jumps(&self, cost: &Cost) -> bool {
+        match &self.view.prepared.net.node(cost.reader).op {
+            Op::Pointwise(p) => !p.functions.at(cost.element).is_continuous(),
+            Op::Input(_) | Op::Affine(_) | Op::Max(_) | Op::Move(_) => false,
+        }
     }
 
     fn cuts_of(&self, domain: &Domain, cost: &Cost) -> Vec<Cut> {
