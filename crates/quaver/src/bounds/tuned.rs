@@ -359,6 +359,8 @@ pub(crate) struct Tuned<'t> {
     iteration: i32,
     /// Values of the relaxation's point, by node, where it is known; element i of row r at `i * rows + r`.
     point: Vec<Vec<f64>>,
+    /// The running mean of the points at the value that everything begins with: near the point at which the best choices attain their bound.
+    mean: Vec<f64>,
 }
 
 impl<'t> Tuned<'t> {
@@ -396,7 +398,7 @@ impl<'t> Tuned<'t> {
         let weight_means = objectives.iter().map(|o| vec![Means::default(); o.weights.len()]).collect();
         let reached = vec![None; from.0 + 1];
         let state = State { nodes, splits, next_split: 0, reached };
-        Tuned { prepared, analysis, from, objectives, weight_means, state, iteration: 0, point: vec![] }
+        Tuned { prepared, analysis, from, objectives, weight_means, state, iteration: 0, point: vec![], mean: vec![] }
     }
 
     fn rows(&self) -> usize {
@@ -502,6 +504,18 @@ impl<'t> Tuned<'t> {
             point.push(value);
         }
         self.point = point;
+        let first = (0..=self.from.0).find(|&id| self.state.reached[id].is_some() && self.prepared.is_box[id]);
+        if let Some(x) = first.map(|id| &self.point[id]) {
+            match self.mean.is_empty() {
+                true => self.mean = x.clone(),
+                false => self.mean.iter_mut().zip(x).for_each(|(m, x)| *m += 0.25 * (x - *m)),
+            }
+        }
+    }
+
+    /// The running mean of the points at the first box that was reached, for one objective.
+    pub fn mean(&self, row: usize) -> Vec<f64> {
+        self.mean.iter().skip(row).step_by(self.rows()).copied().collect()
     }
 
     fn value_at_point(&self, id: NodeId, point: &[Vec<f64>], rows: usize) -> Vec<f64> {

@@ -174,6 +174,9 @@ impl<'s> Search<'s> {
     /// Executes a value of the start; a witness if it, or one that is found from it, is one. The search goes on from points that come nearer to
     /// their goal than all before.
     fn try_point(&self, point: &[f64], goal: usize) -> (Option<Witness>, f64) {
+        if point.len() != self.space.lo.len() {
+            return (None, f64::INFINITY);
+        }
         let point = self.space.snapped(point);
         let (reached, excess) = self.attack.glance(&point, self.goals[goal]);
         if !self.is_nearer(goal, excess) && !reached {

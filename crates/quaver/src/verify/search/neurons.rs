@@ -99,10 +99,11 @@ impl Search<'_> {
                 step.exclude(gaps[row]);
                 continue;
             }
-            let point = tuned.point(self.view.root, row);
-            step.witness = self.try_point(&point, domain.goal).0;
-            if step.witness.is_some() {
-                return;
+            for point in [tuned.point(self.view.root, row), tuned.mean(row)] {
+                step.witness = self.try_point(&point, domain.goal).0;
+                if step.witness.is_some() {
+                    return;
+                }
             }
             domain.slopes = Arc::new(tuned.slopes(row));
             domain.weights = Arc::new(tuned.objectives()[row].weights.clone());
