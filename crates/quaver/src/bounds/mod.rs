@@ -157,6 +157,8 @@ pub(crate) struct Extent<'e> {
     pub region: &'e Region,
     /// The last value that is looked at.
     pub last: NodeId,
+    /// Whether values that the last does not depend on are looked at, too.
+    pub all: bool,
     /// Steps uphill for the bounds of each element (see [`Tuned`]), after those with lines of least area.
     pub climbs: usize,
     /// When to be content with what there is.
@@ -179,7 +181,7 @@ pub fn analyse(prepared: &Prepared, region: &Region) -> Option<Analysis> {
 pub fn analyse_until(prepared: &Prepared, region: &Region, deadline: Option<Instant>) -> Option<Analysis> {
     let net = prepared.net;
     let (start, last) = (*net.inputs().first()?, NodeId(net.nodes().len() - 1));
-    analyse_within(prepared, Extent { start, region, last, climbs: 0, deadline }, None).ok()
+    analyse_within(prepared, Extent { start, region, last, all: true, climbs: 0, deadline }, None).ok()
 }
 
 /// [`analyse`] between two values. Bounds that are `known` to hold are not lost.
@@ -193,9 +195,10 @@ pub(crate) fn analyse_within(
     known: Option<&[Bounds]>,
 ) -> Result<Analysis, NoBounds> {
     let net = prepared.net;
+    let needed = net.ancestors(extent.last);
     let mut analysis = Analysis { bounds: vec![], lines: vec![], affine_errors: vec![] };
     for id in net.ids().take_while(|&id| id <= extent.last) {
-        if id < extent.start {
+        if id < extent.start || !(extent.all || needed[id.0]) {
             analysis.push(Bounds { lo: vec![], hi: vec![] }, vec![], None);
             continue;
         }

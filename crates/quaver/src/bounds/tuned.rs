@@ -521,6 +521,9 @@ impl<'t> Tuned<'t> {
     fn value_at_point(&self, id: NodeId, point: &[Vec<f64>], rows: usize) -> Vec<f64> {
         let (node, bounds) = (self.prepared.net.node(id), &self.analysis.bounds[id.0]);
         let n = bounds.lo.len();
+        if n == 0 {
+            return vec![];
+        }
         if self.prepared.is_box[id.0] {
             let mut value: Vec<f64> =
                 (0..n).flat_map(|i| std::iter::repeat_n(bounds.lo[i] / 2.0 + bounds.hi[i] / 2.0, rows)).collect();
@@ -617,9 +620,6 @@ impl<'t> Tuned<'t> {
             for (place, e) in node.free.elements.iter().map(|&e| e as usize).enumerate() {
                 let k = place * rows + row;
                 let (c, x) = (node.coefficients[k], self.point[p.input.0][e * rows + row]);
-                if c == 0.0 {
-                    continue;
-                }
                 let interval = if node.is_own[k] { self.interval(id, p.input, e, row) } else { node.bounds(self.analysis, p.input, e) };
                 if !p.functions.at(e).is_affine_on(interval.0, interval.1) {
                     all.push(cost(p, (id, e), interval, (c, x), node.lines(k)));
@@ -666,7 +666,9 @@ fn cost(
     // The gap is largest at an end or where the function bends.
     let bends = f.bends().into_iter().flatten().filter(|x| l < *x && *x < u);
     let most = bends.chain([l, u]).map(gap).fold(0.0, f64::max);
-    Cost { reader, element, at, here: c.abs() * gap(at), most: c.abs() * most }
+    // An element that the objective does not depend on at present comes after all others.
+    let size = c.abs().max(1e-30);
+    Cost { reader, element, at, here: c.abs() * gap(at), most: size * most.max(1e-30) }
 }
 
 impl Tunable<'_> {

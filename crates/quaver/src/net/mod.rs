@@ -7,6 +7,7 @@
 mod adjoint;
 mod exact;
 mod exec;
+mod fuse;
 pub mod gemm;
 mod linear;
 mod scalar;
@@ -14,6 +15,7 @@ mod scalar;
 pub use adjoint::Patch;
 pub use exact::{execute_exact, execute_exact_choosing};
 pub use exec::{Enclosure, Execution, affine_enclosure, execute, execute_all, execute_between};
+pub use fuse::fuse_steps;
 pub(crate) use exec::{onto_grid, slack_bound};
 pub use linear::{Conv, Dense, Geometry, LinearMap, Sign, Spread, Weights};
 pub use scalar::{Band, Cut, Piecewise, ScalarFn, Segment, Step};
@@ -257,6 +259,18 @@ impl Net {
     /// The outputs.
     pub fn outputs(&self) -> &[NodeId] {
         &self.outputs
+    }
+
+    /// For each value, whether a value depends on it or is it.
+    pub fn ancestors(&self, of: NodeId) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        needed[of.0] = true;
+        for id in (0..=of.0).rev() {
+            if needed[id] {
+                self.nodes[id].arguments().iter().for_each(|a| needed[a.0] = true);
+            }
+        }
+        needed
     }
 
     /// Every id, in topological order.

@@ -38,9 +38,10 @@ pub(super) struct Attack<'a> {
 /// The last value of the element-wise chain that everything goes through: for a quantized network, its quantized input.
 pub(super) fn root(prepared: &Prepared, score: NodeId) -> NodeId {
     let net = prepared.net;
+    let needed = &net.ancestors(score)[..=score.0];
     let mut id = net.inputs()[0];
     loop {
-        let mut readers = net.ids().filter(|&n| net.node(n).arguments().contains(&id));
+        let mut readers = net.ids().filter(|&n| needed.get(n.0) == Some(&true) && net.node(n).arguments().contains(&id));
         match (readers.next(), readers.next()) {
             (Some(next), None) if prepared.is_box[next.0] && id != score => id = next,
             _ => return id,

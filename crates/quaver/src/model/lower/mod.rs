@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::ir::{DType, Model, Node as ModelNode, Op, ValueId};
 use super::profile::{Profile, Resolved};
-use crate::net::{Affine, Grid, LinearMap, Net, Node, NodeId, Pointwise, Quantization, Rounding, ScalarFn, Spread};
+use crate::net::{Affine, Grid, LinearMap, Net, Node, NodeId, Pointwise, Quantization, Rounding, ScalarFn, Spread, fuse_steps};
 
 mod clips;
 mod float;
@@ -220,7 +220,7 @@ fn lower_resolved(model: &Model, profile: &dyn Profile) -> Result<Lowered, Lower
         members: vec![],
         executed,
         is_conjunction: false,
-        net: lowering.net,
+        net: fuse_steps(&lowering.net),
     })
 }
 

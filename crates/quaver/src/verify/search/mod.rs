@@ -164,7 +164,7 @@ impl<'s> Search<'s> {
 
     fn extent<'e>(&self, region: &'e Region) -> Extent<'e> {
         let deadline = Some(self.limit.deadline);
-        Extent { start: self.view.root, region, last: self.view.observed, climbs: 0, deadline }
+        Extent { start: self.view.root, region, last: self.view.observed, all: false, climbs: 0, deadline }
     }
 
     fn observed(&self) -> NodeId {
