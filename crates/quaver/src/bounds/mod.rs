@@ -307,7 +307,7 @@ fn tune(
             found.iter_mut().zip(tuned.bounds()).for_each(|(f, b)| *f = f.max(b));
             if climb < extent.climbs {
                 tuned.climb(rate);
-                rate *= 0.9;
+                rate *= 0.95;
             }
         }
         found

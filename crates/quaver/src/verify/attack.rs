@@ -127,10 +127,17 @@ impl Attack<'_> {
         order[..4 * POINTS].iter().flat_map(|&r| points[r * n..(r + 1) * n].iter().copied()).collect()
     }
 
-    /// Whether a value of the root seems to reach a goal, and how far it is from it.
-    pub fn glance(&self, point: &[f64], goal: &Goal) -> (bool, f64) {
-        let judged = &self.judge(point, goal).0[0];
-        (judged.reached, judged.excess)
+    /// For values of the root, each with a goal, whether it seems to be reached and how far it is.
+    pub fn glance(&self, points: &[(Vec<f64>, usize)], goals: &[&Goal]) -> Vec<(bool, f64)> {
+        if points.is_empty() {
+            return vec![];
+        }
+        let net = self.prepared.net;
+        let all = points.iter().flat_map(|p| p.0.iter().copied()).collect();
+        let run = execute_between(net, vec![(self.root, Enclosure::exact(all))], self.score, points.len());
+        let (smooth, n) = (self.smooth(&run), net.node(self.score).len());
+        let scores = run.value(self.score).center.chunks(n).zip(smooth.chunks(n)).zip(points);
+        scores.map(|((exact, smooth), p)| (goals[p.1].worst(exact).1 <= 0.0, goals[p.1].worst(smooth).1)).collect()
     }
 
     /// Goes on from a value of the root; a witness, or how near it came.
@@ -145,7 +152,8 @@ impl Attack<'_> {
         let check = |x: &[f64]| confirm(&self.to_input(region, x));
         match self.descend(goal, space, point, &check) {
             Err(witness) => (Some(witness), f64::NEG_INFINITY),
-            Ok((excess, point)) => (self.flip(goal, space, point, &check), excess),
+            Ok((excess, point)) if space.integer => (self.flip(goal, space, point, &check), excess),
+            Ok((excess, _)) => (None, excess),
         }
     }
 

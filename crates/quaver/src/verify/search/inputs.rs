@@ -12,7 +12,7 @@ use crate::property::Region;
 /// Steps uphill before a box is split.
 const CLIMBS: usize = 1;
 /// Steps uphill for each element where splits of functions follow.
-const FRAME_CLIMBS: usize = 12;
+const FRAME_CLIMBS: usize = 30;
 /// How far a step moves a line between its ends.
 const RATE: f64 = 0.25;
 
@@ -71,12 +71,10 @@ impl Search<'_> {
         if left.is_empty() {
             return;
         }
-        for &(row, _) in &left {
-            let point = tuned.point(self.view.root, row);
-            step.witness = self.try_point(&point, part.goals[row]).0;
-            if step.witness.is_some() {
-                return;
-            }
+        let points = left.iter().map(|&(row, _)| (tuned.point(self.view.root, row), part.goals[row])).collect();
+        step.witness = self.try_points(points).0;
+        if step.witness.is_some() {
+            return;
         }
         let free = frame.region.lo.iter().zip(&frame.region.hi).filter(|(l, h)| l < h).count();
         if free > FEW_INPUTS {
@@ -143,19 +141,14 @@ impl Search<'_> {
         let Some((below, above)) = self.middle(region, i) else { return };
         let (mut low, mut high) = (region.clone(), region.clone());
         (low.hi[i], high.lo[i]) = (below, above);
-        let mut halves = vec![];
-        for region in [low, high] {
-            let center: Vec<f64> = region.lo.iter().zip(&region.hi).map(|(l, h)| l + (h - l) / 2.0).collect();
-            let mut nearest = f64::INFINITY;
-            for &g in &goals {
-                let (witness, excess) = self.try_point(&center, g);
-                if witness.is_some() {
-                    return step.witness = witness;
-                }
-                nearest = nearest.min(excess);
-            }
-            halves.push((nearest, region));
+        let center = |r: &Region| -> Vec<f64> { r.lo.iter().zip(&r.hi).map(|(l, h)| l + (h - l) / 2.0).collect() };
+        let points = [&low, &high].into_iter().flat_map(|r| goals.iter().map(move |&g| (center(r), g))).collect();
+        let (witness, excesses) = self.try_points(points);
+        if witness.is_some() {
+            return step.witness = witness;
         }
+        let nearest = |e: &[f64]| e.iter().copied().fold(f64::INFINITY, f64::min);
+        let mut halves: Vec<(f64, Region)> = excesses.chunks(goals.len()).map(nearest).zip([low, high]).collect();
         // The half that is nearer to a witness goes on top.
         halves.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (_, region) in halves {

@@ -157,9 +157,9 @@ impl<'s> Search<'s> {
         step
     }
 
-    /// Parts that are bounded together.
+    /// Parts that are bounded together: many where a matrix product is worth packing its operands.
     fn batch(&self) -> usize {
-        32
+        if self.view.prepared.net.multiplications() > 100_000 { 128 } else { 32 }
     }
 
     fn extent<'e>(&self, region: &'e Region) -> Extent<'e> {
@@ -171,29 +171,31 @@ impl<'s> Search<'s> {
         self.view.observed
     }
 
-    /// Executes a value of the start; a witness if it, or one that is found from it, is one. The search goes on from points that come nearer to
-    /// their goal than all before.
-    fn try_point(&self, point: &[f64], goal: usize) -> (Option<Witness>, f64) {
-        if point.len() != self.space.lo.len() {
-            return (None, f64::INFINITY);
+    /// Executes values of the start, each for a goal; a witness if one, or one that is found from one, is one. The search goes on from points
+    /// that come clearly nearer to their goal than all before. Beside it, how near each came.
+    fn try_points(&self, points: Vec<(Vec<f64>, usize)>) -> (Option<Witness>, Vec<f64>) {
+        let fits = |p: &(Vec<f64>, usize)| p.0.len() == self.space.lo.len();
+        let points: Vec<(Vec<f64>, usize)> =
+            points.into_iter().filter(fits).map(|(x, g)| (self.space.snapped(&x), g)).collect();
+        let judged = self.attack.glance(&points, &self.goals);
+        for ((point, goal), (reached, excess)) in points.into_iter().zip(&judged) {
+            if !self.is_nearer(goal, *excess) && !reached {
+                continue;
+            }
+            let (witness, found) = self.attack.pursue(self.region, &self.space, self.goals[goal], point, self.confirm);
+            self.is_nearer(goal, found);
+            if witness.is_some() {
+                return (witness, vec![]);
+            }
         }
-        let point = self.space.snapped(point);
-        let (reached, excess) = self.attack.glance(&point, self.goals[goal]);
-        if !self.is_nearer(goal, excess) && !reached {
-            return (None, excess);
-        }
-        let (witness, found) = self.attack.pursue(self.region, &self.space, self.goals[goal], point, self.confirm);
-        self.is_nearer(goal, found);
-        (witness, excess)
+        (None, judged.into_iter().map(|j| j.1).collect())
     }
 
-    /// Whether an excess is less than all before.
+    /// Whether an excess is clearly less than all before: a search from there may find what those before did not.
     fn is_nearer(&self, goal: usize, excess: f64) -> bool {
         let mut nearest = self.nearest.lock().unwrap_or_else(PoisonError::into_inner);
-        let nearer = excess < nearest[goal];
-        if nearer {
-            nearest[goal] = excess;
-        }
+        let nearer = nearest[goal] == f64::INFINITY || excess < nearest[goal] - 0.05 * nearest[goal].abs();
+        nearest[goal] = nearest[goal].min(excess);
         nearer
     }
 

@@ -93,17 +93,19 @@ impl Search<'_> {
             rate *= DECAY;
         }
         let mut candidates: Vec<(usize, Vec<Cut>)> = vec![];
+        let open = |row: &usize| !self.goals[goals[*row]].excluded(gaps[*row]);
+        let rows: Vec<usize> = (0..domains.len()).filter(open).collect();
+        let points = rows.iter().flat_map(|&row| [(tuned.point(self.view.root, row), goals[row]), (tuned.mean(row), goals[row])]);
+        let points = points.collect();
+        step.witness = self.try_points(points).0;
+        if step.witness.is_some() {
+            return;
+        }
         for (row, domain) in domains.iter_mut().enumerate() {
             domain.bound = gaps[row];
             if self.goals[domain.goal].excluded(gaps[row]) {
                 step.exclude(gaps[row]);
                 continue;
-            }
-            for point in [tuned.point(self.view.root, row), tuned.mean(row)] {
-                step.witness = self.try_point(&point, domain.goal).0;
-                if step.witness.is_some() {
-                    return;
-                }
             }
             domain.slopes = Arc::new(tuned.slopes(row));
             domain.weights = Arc::new(tuned.objectives()[row].weights.clone());
