@@ -378,7 +378,12 @@ impl<'t> Tuned<'t> {
             let count = 2 * node.free.elements.len();
             for (r, row) in rows.iter().enumerate() {
                 let places = row.slopes[at..at + count].chunks(2);
-                node.at.iter_mut().skip(r).step_by(rows.len()).zip(places).for_each(|(at, t)| *at = [t[0].into(), t[1].into()]);
+                node.at
+                    .iter_mut()
+                    .skip(r)
+                    .step_by(rows.len())
+                    .zip(places)
+                    .for_each(|(at, t)| *at = [t[0].into(), t[1].into()]);
             }
             at += count;
         }
@@ -529,7 +534,13 @@ impl<'t> Tuned<'t> {
                 (0..n).flat_map(|i| std::iter::repeat_n(bounds.lo[i] / 2.0 + bounds.hi[i] / 2.0, rows)).collect();
             for (i, run) in self.state.reached[id.0].iter().flat_map(|c| c.runs()) {
                 for (c, x) in run.iter().zip(&mut value[i * rows..]) {
-                    *x = if *c > 0.0 { bounds.lo[i] } else if *c < 0.0 { bounds.hi[i] } else { *x };
+                    *x = if *c > 0.0 {
+                        bounds.lo[i]
+                    } else if *c < 0.0 {
+                        bounds.hi[i]
+                    } else {
+                        *x
+                    };
                 }
             }
             return value;
@@ -565,9 +576,7 @@ impl<'t> Tuned<'t> {
             }
             Op::Move(m) => {
                 let of = |f: &From, r: usize| match f {
-                    From::Element { source, index } => {
-                        point[m.sources[*source as usize].0][*index as usize * rows + r]
-                    }
+                    From::Element { source, index } => point[m.sources[*source as usize].0][*index as usize * rows + r],
                     From::Constant(k) => *k,
                 };
                 m.from.iter().flat_map(|f| (0..rows).map(move |r| (f, r))).map(|(f, r)| of(f, r)).collect()
@@ -595,7 +604,8 @@ impl<'t> Tuned<'t> {
     /// The places of the lines in use for one objective, for [`Self::new`].
     pub fn slopes(&self, row: usize) -> Vec<f32> {
         let rows = self.rows();
-        let of = |n: &Tunable<'_>| n.at.iter().skip(row).step_by(rows).flat_map(|t| t.map(|t| t as f32)).collect::<Vec<_>>();
+        let of =
+            |n: &Tunable<'_>| n.at.iter().skip(row).step_by(rows).flat_map(|t| t.map(|t| t as f32)).collect::<Vec<_>>();
         self.state.nodes.iter().flatten().flat_map(of).collect()
     }
 
@@ -620,7 +630,11 @@ impl<'t> Tuned<'t> {
             for (place, e) in node.free.elements.iter().map(|&e| e as usize).enumerate() {
                 let k = place * rows + row;
                 let (c, x) = (node.coefficients[k], self.point[p.input.0][e * rows + row]);
-                let interval = if node.is_own[k] { self.interval(id, p.input, e, row) } else { node.bounds(self.analysis, p.input, e) };
+                let interval = if node.is_own[k] {
+                    self.interval(id, p.input, e, row)
+                } else {
+                    node.bounds(self.analysis, p.input, e)
+                };
                 if !p.functions.at(e).is_affine_on(interval.0, interval.1) {
                     all.push(cost(p, (id, e), interval, (c, x), node.lines(k)));
                 }

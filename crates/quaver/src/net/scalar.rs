@@ -374,7 +374,9 @@ impl ScalarFn {
     /// Where the function bends when it is seen from afar: hints.
     pub fn bends(&self) -> [Option<f64>; 2] {
         match self {
-            ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }) => [s.cuts.first(), s.cuts.last()].map(|c| c.map(|c| c.at)),
+            ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }) => {
+                [s.cuts.first(), s.cuts.last()].map(|c| c.map(|c| c.at))
+            }
             ScalarFn::Piecewise(p) => [p.knots.first(), p.knots.last()].map(|k| k.map(|k| k.0)),
         }
     }

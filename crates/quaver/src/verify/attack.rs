@@ -41,7 +41,8 @@ pub(super) fn root(prepared: &Prepared, score: NodeId) -> NodeId {
     let needed = &net.ancestors(score)[..=score.0];
     let mut id = net.inputs()[0];
     loop {
-        let mut readers = net.ids().filter(|&n| needed.get(n.0) == Some(&true) && net.node(n).arguments().contains(&id));
+        let mut readers =
+            net.ids().filter(|&n| needed.get(n.0) == Some(&true) && net.node(n).arguments().contains(&id));
         match (readers.next(), readers.next()) {
             (Some(next), None) if prepared.is_box[next.0] && id != score => id = next,
             _ => return id,
@@ -193,7 +194,13 @@ impl Attack<'_> {
     }
 
     /// Projected gradient descent on the excess from several starts; the best point seen. Points that seem to reach the goal are checked.
-    fn descend(&self, goal: &Goal, space: &Space, mut points: Vec<f64>, check: Confirm) -> Result<(f64, Vec<f64>), Witness> {
+    fn descend(
+        &self,
+        goal: &Goal,
+        space: &Space,
+        mut points: Vec<f64>,
+        check: Confirm,
+    ) -> Result<(f64, Vec<f64>), Witness> {
         let n = space.lo.len();
         let mut best = (f64::INFINITY, vec![]);
         for step in 0..STEPS {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::ir::{DType, Model, Node as ModelNode, Op, ValueId};
 use super::profile::{Profile, Resolved};
-use crate::net::{Affine, Grid, LinearMap, Net, Node, NodeId, Pointwise, Quantization, Rounding, ScalarFn, Spread, fuse_steps};
+use crate::net::{
+    Affine, Grid, LinearMap, Net, Node, NodeId, Pointwise, Quantization, Rounding, ScalarFn, Spread, fuse_steps,
+};
 
 mod clips;
 mod float;

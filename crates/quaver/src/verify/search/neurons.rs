@@ -57,8 +57,7 @@ impl Domain {
         let mut bounds = self.frame.analysis.bounds.clone();
         for s in &self.splits {
             let b = &mut bounds[s.value.0];
-            (b.lo[s.element], b.hi[s.element]) =
-                (b.lo[s.element].max(s.interval.0), b.hi[s.element].min(s.interval.1));
+            (b.lo[s.element], b.hi[s.element]) = (b.lo[s.element].max(s.interval.0), b.hi[s.element].min(s.interval.1));
         }
         bounds
     }
@@ -95,7 +94,9 @@ impl Search<'_> {
         let mut candidates: Vec<(usize, Vec<Cut>)> = vec![];
         let open = |row: &usize| !self.goals[goals[*row]].excluded(gaps[*row]);
         let rows: Vec<usize> = (0..domains.len()).filter(open).collect();
-        let points = rows.iter().flat_map(|&row| [(tuned.point(self.view.root, row), goals[row]), (tuned.mean(row), goals[row])]);
+        let points = rows
+            .iter()
+            .flat_map(|&row| [(tuned.point(self.view.root, row), goals[row]), (tuned.mean(row), goals[row])]);
         let points = points.collect();
         step.witness = self.try_points(points).0;
         if step.witness.is_some() {
