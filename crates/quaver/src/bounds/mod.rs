@@ -291,6 +291,9 @@ fn tune(
     let best = choices.best();
     let node = prepared.net.node(id);
     let chosen: Vec<usize> = (0..node.len()).filter(|&i| wanted(i, &analysis.bounds[id.0])).collect();
+    if chosen.is_empty() {
+        return Ok(());
+    }
     let size = (TUNED_TOGETHER / choices.len().max(1)).clamp(8, backward::BATCH / 2);
     let search = |batch: &[usize]| {
         let unit = |i: usize, sign: f64| Objective::new(vec![Functional { terms: vec![(i, sign)], bound: 0.0 }]);

@@ -1,13 +1,11 @@
 //! Bounds on the anomaly score of an autoencoder: the mean squared difference of its output and its input, in real units.
 
-use std::time::Instant;
-
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::attack::Attack;
 use super::decide::PLACES;
-use super::{NotAClassifier, Options};
+use super::{Limit, NotAClassifier, Options};
 use crate::bounds::{Bounds, Prepared, analyse, tighten};
 use crate::model::lower::Lowered;
 use crate::net::{Affine, Enclosure, Grid, LinearMap, Net, Node, NodeId, Op, Rounding, Spread, execute_between};
@@ -105,13 +103,13 @@ impl Autoencoder {
     /// # Rounding
     /// Bounds on each difference are proved by backward passes; squares, sums and the division are rounded outward.
     pub fn bound(&self, region: &Region, center: &[f64], options: &Options) -> ScoreBounds {
-        let deadline = Instant::now() + options.timeout;
+        let limit = Limit::new(options);
         let own = std::slice::from_ref(&self.bounded);
         let proved = if self.is_conjunction && !self.members.is_empty() { &self.members } else { own };
         let each = proved.iter().map(|d| d.score_bounds(region));
         let (lo, hi) = each.fold((f64::INFINITY, 0.0f64), |a, b| (a.0.min(b.0), a.1.max(b.1)));
         let executed = if self.members.is_empty() { own } else { &self.members };
-        let found = executed.iter().map(|d| d.search(region, center, options.seed, deadline));
+        let found = executed.iter().map(|d| d.search(region, center, options.seed, &limit));
         let best = found.reduce(|a, b| if b.score.0 > a.score.0 { b } else { a });
         // Local invariant: at least one net is executed.
         ScoreBounds { lo, hi, witness: best.unwrap_or_else(|| unreachable!("a net")) }
@@ -163,10 +161,10 @@ impl Differing {
     }
 
     /// The highest score found by following the gradient from the centre and from random inputs.
-    fn search(&self, region: &Region, center: &[f64], seed: u64, deadline: Instant) -> ScoreWitness {
+    fn search(&self, region: &Region, center: &[f64], seed: u64, limit: &Limit) -> ScoreWitness {
         let prepared = Prepared::new(&self.net);
         let input = self.net.inputs()[0];
-        let attack = Attack { prepared: &prepared, root: input, score: self.difference, deadline };
+        let attack = Attack { prepared: &prepared, root: input, score: self.difference, limit: limit.clone() };
         let integer = self.net.node(input).grid == Grid::Integer;
         let snap = |i: usize, x: f64| {
             let x = if integer { x.round() } else { f64::from(x as f32) };
@@ -182,7 +180,7 @@ impl Differing {
                     .collect(),
             };
             for _ in 0..STEPS {
-                if Instant::now() >= deadline {
+                if limit.reached().is_some() {
                     return best;
                 }
                 let run = execute_between(&self.net, vec![(input, Enclosure::exact(x.clone()))], self.difference, 1);

@@ -2,12 +2,11 @@
 //! a hint; a candidate counts only once it has been executed on the model's own input.
 
 use std::borrow::Cow;
-use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::Witness;
+use super::{Limit, Witness};
 use super::goal::Goal;
 use crate::bounds::{Prepared, interval_until};
 use crate::net::{Enclosure, Execution, From, Grid, NodeId, Op, execute_between};
@@ -32,7 +31,7 @@ pub(super) struct Attack<'a> {
     pub prepared: &'a Prepared<'a>,
     pub root: NodeId,
     pub score: NodeId,
-    pub deadline: Instant,
+    pub limit: Limit,
 }
 
 /// The last value of the element-wise chain that everything goes through: for a quantized network, its quantized input.
@@ -106,7 +105,7 @@ impl Attack<'_> {
             if best.as_ref().is_none_or(|b| excess < b.0) {
                 best = Some((excess, x, goal));
             }
-            if Instant::now() >= self.deadline {
+            if self.limit.reached().is_some() {
                 break;
             }
         }
@@ -138,7 +137,7 @@ impl Attack<'_> {
         let run = execute_between(net, vec![(self.root, Enclosure::exact(all))], self.score, points.len());
         let (smooth, n) = (self.smooth(&run), net.node(self.score).len());
         let scores = run.value(self.score).center.chunks(n).zip(smooth.chunks(n)).zip(points);
-        scores.map(|((exact, smooth), p)| (goals[p.1].worst(exact).1 <= 0.0, goals[p.1].worst(smooth).1)).collect()
+        scores.map(|((exact, smooth), p)| (goals[p.1].nearly_reached(exact), goals[p.1].worst(smooth).1)).collect()
     }
 
     /// Goes on from a value of the root; a witness, or how near it came.
@@ -176,7 +175,7 @@ impl Attack<'_> {
         let scores = &run.value(self.score).center;
         let judged = scores.chunks(n).zip(smooth.chunks(n)).map(|(exact, smooth)| {
             let (row, excess) = goal.worst(smooth);
-            Judged { row, excess, reached: goal.worst(exact).1 <= 0.0 }
+            Judged { row, excess, reached: goal.nearly_reached(exact) }
         });
         (judged.collect(), run)
     }
@@ -215,7 +214,7 @@ impl Attack<'_> {
                     best = (j.excess, point.to_vec());
                 }
             }
-            if Instant::now() >= self.deadline {
+            if self.limit.reached().is_some() {
                 break;
             }
             let gradient = self.gradient(&run, goal, &judged);
@@ -260,7 +259,7 @@ impl Attack<'_> {
                     break;
                 }
             }
-            if !improved || Instant::now() >= self.deadline {
+            if !improved || self.limit.reached().is_some() {
                 return None;
             }
         }
@@ -381,6 +380,18 @@ impl Attack<'_> {
             }
         }
         hi.iter().map(|&k| from_key(k)).collect()
+    }
+
+    /// The input that [`Self::to_input`] finds, if the root has exactly the given value there; the other way round there is none that has.
+    ///
+    /// # Why
+    /// On an input of integers or float32 values each element of the root is a monotone function of one element, and bisection finds the
+    /// first that reaches the value.
+    pub fn preimage(&self, region: &Region, target: &[f64]) -> Option<Vec<f64>> {
+        let net = self.prepared.net;
+        let x = self.to_input(region, target);
+        let image = execute_between(net, vec![(net.inputs()[0], Enclosure::exact(x.clone()))], self.root, 1);
+        (image.value(self.root).center == target).then_some(x)
     }
 
     /// For each element of the root, the element of the input that it is a function of.

@@ -49,7 +49,7 @@ fn surely(c: &Constraint, output: &Enclosure) -> bool {
 }
 
 /// Whether a net computes one exact function.
-fn is_exact(net: &Net) -> bool {
+pub(super) fn is_exact(net: &Net) -> bool {
     net.nodes().iter().all(|n| match &n.op {
         Op::Affine(a) => a.rounding == Rounding::Exact,
         Op::Pointwise(p) => p.functions.data.iter().all(|f| !f.is_band()),
@@ -58,7 +58,7 @@ fn is_exact(net: &Net) -> bool {
 }
 
 /// Whether the exact output satisfies constraints.
-fn exactly(net: &Net, input: &[f64], constraints: &[Constraint]) -> bool {
+pub(super) fn exactly(net: &Net, input: &[f64], constraints: &[Constraint]) -> bool {
     let exact = input.iter().map(|&x| Dyadic::from_f64(x)).collect::<Option<Vec<Dyadic>>>();
     let Some(exact) = exact else { return false };
     let values = execute_exact(net, &[exact]);

@@ -198,7 +198,7 @@ impl Decision<'_, '_> {
         let open: Vec<usize> = gaps.open_indices(&self.goals).collect();
         let mut least = f64::INFINITY;
         for view in self.proved() {
-            let attack = self.attacker(view);
+            let attack = Attack { limit: self.limit.clone(), ..self.attacker(view) };
             let goals = open.iter().map(|&g| &self.goals[g]).collect();
             let (region, limit, options) = (&self.query.region, &self.limit, self.options);
             let space = attack.space(region);
@@ -260,8 +260,8 @@ impl Decision<'_, '_> {
 
     fn attacker<'v>(&self, view: View<'v>) -> Attack<'v> {
         // Half of the time is left to the bounds.
-        let deadline = self.limit.deadline - self.options.timeout / 2;
-        Attack { prepared: view.prepared, root: view.root, score: view.observed, deadline }
+        let limit = Limit { deadline: self.limit.deadline - self.options.timeout / 2, ..self.limit.clone() };
+        Attack { prepared: view.prepared, root: view.root, score: view.observed, limit }
     }
 
     pub fn by_intervals(&self, view: View<'_>) -> Vec<f64> {

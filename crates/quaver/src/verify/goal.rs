@@ -69,11 +69,13 @@ impl Row {
 #[derive(Clone, Debug)]
 pub(super) struct Goal {
     pub rows: Vec<Row>,
+    /// What they stand for.
+    pub exact: Vec<Constraint>,
 }
 
 impl Goal {
     pub fn new(p: &Polyhedron) -> Self {
-        Goal { rows: p.constraints.iter().map(Row::new).collect() }
+        Goal { rows: p.constraints.iter().map(Row::new).collect(), exact: p.constraints.clone() }
     }
 
     /// Whether a gap of the best row proves that no point of the polyhedron is left.
@@ -84,9 +86,10 @@ impl Goal {
         gap > 0.0 || (gap == 0.0 && !self.rows.is_empty() && self.rows.iter().all(|r| r.strict))
     }
 
-    /// All rows alike, for a search for multipliers.
-    pub fn objective(&self) -> Objective {
-        Objective::new(self.rows.iter().map(|r| Functional { terms: r.terms.clone(), bound: r.bound }).collect())
+    /// All rows alike, for a search for multipliers, where the value is within bounds.
+    pub fn objective(&self, within: &Bounds) -> Objective {
+        let functional = |r: &Row| Functional { terms: r.terms.clone(), bound: r.bound_within(within) };
+        Objective::new(self.rows.iter().map(functional).collect())
     }
 
     /// The gap that a lower bound on the combination of the rows proves (see [`Row::gap`]).

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::neurons::Domain;
 use super::{FEW_INPUTS, Search, Step};
+use crate::verify::confirm::{exactly, is_exact};
 use crate::bounds::{Bounds, NoBounds, Objective, Row, Tuned};
 use crate::net::Grid;
 use crate::property::Region;
@@ -45,7 +46,7 @@ impl Search<'_> {
             Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
         };
-        let objectives: Vec<Objective> = part.goals.iter().map(|&g| self.goals[g].objective()).collect();
+        let objectives: Vec<Objective> = part.goals.iter().map(|&g| self.goals[g].objective(&frame.analysis.bounds[self.observed().0])).collect();
         let best = frame.choices.best();
         let context = (self.view.prepared, &frame.analysis, &frame.choices);
         let row = |objective| Row { objective, splits: &[], extra: None, slopes: &best };
@@ -97,7 +98,7 @@ impl Search<'_> {
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
         };
         for &(goal, gap) in goals {
-            let weights = self.goals[goal].objective().weights;
+            let weights = self.goals[goal].objective(&frame.analysis.bounds[self.observed().0]).weights;
             let domain = Domain::whole(frame.clone(), goal, frame.choices.best(), weights, gap);
             step.open.push(super::Part::Split(Box::new(domain)));
         }
@@ -135,8 +136,7 @@ impl Search<'_> {
         let score = |i: usize| (1e-6 + steepness(i)).sqrt() * width(i);
         let splittable = (0..region.lo.len()).filter(|&i| self.middle(region, i).is_some());
         let Some(i) = splittable.max_by(|&a, &b| score(a).total_cmp(&score(b))) else {
-            // A point: executed, and neither excluded nor a witness.
-            return step.stuck = Some("a single input could not be decided");
+            return self.settle(region, &goals, step);
         };
         let Some((below, above)) = self.middle(region, i) else { return };
         let (mut low, mut high) = (region.clone(), region.clone());
@@ -154,6 +154,26 @@ impl Search<'_> {
         for (_, region) in halves {
             let known = Some(known.clone());
             step.open.push(super::Part::Box(Part { region, known, goals: goals.clone(), bound }));
+        }
+    }
+
+    /// Decides a single value of the start that bounds do not exclude.
+    ///
+    /// # Why
+    /// Where the net computes one exact function of integers or float32 values, either no input leads to the value, or every input that does has the
+    /// same output: that is executed exactly and compared with the exact constraints.
+    fn settle(&self, region: &Region, goals: &[usize], step: &mut Step) {
+        let net = self.view.prepared.net;
+        let counted = net.node(net.inputs()[0]).grid != Grid::Real;
+        if counted && is_exact(net) {
+            match self.attack.preimage(self.region, &region.lo) {
+                None => return step.exclude(f64::INFINITY),
+                Some(x) if goals.iter().all(|&g| !exactly(net, &x, &self.goals[g].exact)) => return step.exclude(0.0),
+                Some(x) => step.witness = (self.confirm)(&x),
+            }
+        }
+        if step.witness.is_none() {
+            step.stuck = Some("a single input could not be decided");
         }
     }
 

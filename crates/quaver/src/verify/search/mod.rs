@@ -123,6 +123,8 @@ impl<'s> Search<'s> {
     }
 
     fn work(&self, queue: &Queue, result: &Mutex<Option<Witness>>) {
+        // Others must not wait for a thread that fails.
+        let _guard = queue.guard();
         while let Some(parts) = queue.take(self.batch()) {
             let count = parts.len() as u64;
             let step = self.step(parts);

@@ -126,9 +126,10 @@ impl Search<'_> {
 
     /// A batch of parts, each with a constraint more if there is one.
     fn tuned<'t>(&'t self, frame: &'t Frame, parts: &[(&Domain, Option<&Split>)]) -> Tuned<'t> {
+        let within = &frame.analysis.bounds[self.observed().0];
         let mut rows = Vec::with_capacity(parts.len());
         for &(d, extra) in parts {
-            let objective = Objective { weights: d.weights.to_vec(), ..self.goals[d.goal].objective() };
+            let objective = Objective { weights: d.weights.to_vec(), ..self.goals[d.goal].objective(within) };
             rows.push(Row { objective, splits: &d.splits, extra, slopes: &d.slopes });
         }
         Tuned::new((self.view.prepared, &frame.analysis, &frame.choices), self.observed(), rows)

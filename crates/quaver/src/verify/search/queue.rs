@@ -16,8 +16,9 @@ struct State {
     /// Parts that threads are working on, and the least bound among those that were ever taken and not given back.
     taken: u64,
     stopped: Option<&'static str>,
-    /// Parts that cannot be split.
+    /// Parts that cannot be split, and why the last one cannot.
     stuck: u64,
+    stuck_because: Option<&'static str>,
     excluded: f64,
     /// The least bound of a part that was open when the search was stopped.
     least: f64,
@@ -27,7 +28,7 @@ impl Queue {
     pub fn new(first: inputs::Part) -> Self {
         let open = vec![Part::Box(first)];
         let state =
-            State { open, bytes: 0, taken: 0, stopped: None, stuck: 0, excluded: f64::INFINITY, least: f64::INFINITY };
+            State { open, bytes: 0, taken: 0, stopped: None, stuck: 0, stuck_because: None, excluded: f64::INFINITY, least: f64::INFINITY };
         Queue { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -63,9 +64,10 @@ impl Queue {
         state.open.extend(step.open);
         state.excluded = state.excluded.min(step.excluded.unwrap_or(f64::INFINITY));
         if step.stuck.is_some() {
+            // The search goes on: there may be a witness elsewhere.
             state.stuck += 1;
             state.least = f64::NEG_INFINITY;
-            state.stopped = state.stopped.or(step.stuck);
+            state.stuck_because = step.stuck;
         }
         drop(state);
         self.changed.notify_all();
@@ -76,6 +78,10 @@ impl Queue {
         state.stopped = state.stopped.or(Some(why));
         drop(state);
         self.changed.notify_all();
+    }
+
+    pub fn guard(&self) -> Guard<'_> {
+        Guard(self)
     }
 
     pub fn bytes(&self) -> usize {
@@ -92,7 +98,18 @@ impl Queue {
         let unknown = if state.taken > 0 { f64::NEG_INFINITY } else { f64::INFINITY };
         let least = state.open.iter().map(Part::bound).fold(state.least.min(unknown), f64::min);
         let bound = least.min(state.excluded);
-        Outcome::Stopped { bound, why: state.stopped.unwrap_or("stopped"), open }
+        Outcome::Stopped { bound, why: state.stopped.or(state.stuck_because).unwrap_or("stopped"), open }
+    }
+}
+
+/// Stops the search when the thread that holds it panics.
+pub(super) struct Guard<'q>(&'q Queue);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop("a thread failed");
+        }
     }
 }
 
