@@ -1,218 +1,21 @@
 //! Every analysis against exact execution, with tolerance zero: random nets of all four operations, random boxes, random
 //! points, corners; and every verdict against enumeration on nets with few integer inputs.
 
+#[path = "common/random_nets.rs"]
+mod random_nets;
+
 use proptest::prelude::*;
 use quaver::bounds::{Bounds, Prepared, analyse, interval, lower_bounds};
-use quaver::model::ir::DType;
 use quaver::model::lower::Lowered;
 use quaver::net::{
-    Affine, Band, Conv, Cut, Dense, From, Geometry, Grid, LinearMap, Max, Move, Net, Node, NodeId, Op, Piecewise,
-    Pointwise, Rounding, ScalarFn, Spread, Step, Weights, execute_all, execute_exact_choosing,
+    Affine, Dense, Grid, LinearMap, Net, Node, Op, Rounding, Spread, Weights, execute_all, execute_exact_choosing,
 };
 use quaver::num::Dyadic;
 use quaver::property::{Region, Robustness, Ties};
 use quaver::verify::{Options, Verdict, robustness};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-
-/// Builds random nets; `integer` nets have integer inputs, weights and steps only.
-struct Maker {
-    rng: StdRng,
-    net: Net,
-    integer: bool,
-    /// Whether some step functions are bands.
-    bands: bool,
-}
-
-impl Maker {
-    fn weight(&mut self) -> f64 {
-        if self.integer {
-            f64::from(self.rng.random_range(-7i32..=7))
-        } else {
-            // Weights of very different sizes, exact in f64.
-            let scale = 2f64.powi(self.rng.random_range(-8..3));
-            f64::from(self.rng.random_range(-1.0f32..1.0)) * scale
-        }
-    }
-
-    fn weights(&mut self, n: usize) -> Weights {
-        Weights::new((0..n).map(|_| self.weight()).collect())
-    }
-
-    fn add(&mut self, shape: Vec<usize>, op: Op, grid: Grid) -> NodeId {
-        let grid = if grid == Grid::Integer && !self.net.makes_integers(&op) { Grid::Real } else { grid };
-        let range = if matches!(op, Op::Input(_)) { (-8.0, 8.0) } else { self.net.range_of(&op) };
-        self.net.add(Node { name: String::new(), shape, op, grid, range, quantization: None })
-    }
-
-    fn len(&self, id: NodeId) -> usize {
-        self.net.node(id).len()
-    }
-
-    fn rounding(&mut self) -> Rounding {
-        if self.integer {
-            return Rounding::Exact;
-        }
-        match self.rng.random_range(0..3) {
-            0 => Rounding::Exact,
-            1 => Rounding::Nearest32,
-            _ => Rounding::Slack { relative: 1e-6, absolute: Spread::all(1e-30) },
-        }
-    }
-
-    fn grid(&self) -> Grid {
-        if self.integer { Grid::Integer } else { Grid::Real }
-    }
-
-    fn affine(&mut self, x: NodeId, out: usize) -> NodeId {
-        let n_in = self.len(x);
-        let dense = LinearMap::Dense(Dense { outer: 1, n_in, n_out: out, weights: self.weights(n_in * out) });
-        let mut terms = vec![(x, dense)];
-        if self.rng.random_bool(0.3) && n_in == out {
-            let scale = Spread::each((0..out).map(|_| self.weight()).collect());
-            terms.push((x, LinearMap::Diagonal { len: out, scale }));
-        }
-        let bias = Spread::each((0..out).map(|_| self.weight() * 3.0).collect());
-        let (rounding, grid) = (self.rounding(), self.grid());
-        self.add(vec![out], Op::Affine(Affine { terms, bias, rounding }), grid)
-    }
-
-    fn conv(&mut self, x: NodeId) -> NodeId {
-        let n = self.len(x);
-        let (groups, out_channels) = if n.is_multiple_of(2) { (2, 4) } else { (1, 2) };
-        let in_channels = groups;
-        let width = n / in_channels;
-        let kernel = width.min(2);
-        let stride = self.rng.random_range(1..=2);
-        let out = (width - kernel) / stride + 1;
-        let geometry = Geometry {
-            groups,
-            in_channels,
-            in_size: [1, width],
-            out_channels,
-            out_size: [1, out],
-            kernel: [1, kernel],
-            stride: [1, stride],
-            dilation: [1, 1],
-        };
-        let weights = self.weights(out_channels * kernel * in_channels / groups);
-        let terms = vec![(x, LinearMap::Conv(Conv { geometry, weights }))];
-        let bias = Spread::axis((0..out_channels).map(|_| self.weight()).collect(), out);
-        let (rounding, grid) = (self.rounding(), self.grid());
-        self.add(vec![out_channels, out], Op::Affine(Affine { terms, bias, rounding }), grid)
-    }
-
-    fn step_or_band(&mut self) -> ScalarFn {
-        let lower = self.step();
-        if !self.bands || self.rng.random_bool(0.4) {
-            return ScalarFn::Step(lower);
-        }
-        // The same jumps, some of them earlier.
-        let mut cuts: Vec<f64> = lower.cuts().iter().map(|c| c.at).collect();
-        cuts.iter_mut().for_each(|c| *c -= f64::from(self.rng.random_range(0..4)));
-        cuts.sort_by(f64::total_cmp);
-        let strict = lower.cuts()[0].strict;
-        let cuts = cuts.into_iter().map(|at| Cut { at, strict }).collect();
-        let upper = Step::new(cuts, lower.values().to_vec());
-        ScalarFn::Band(Band::new(lower, upper))
-    }
-
-    fn step(&mut self) -> Step {
-        let n = self.rng.random_range(1..20);
-        let span = if self.integer { 60 } else { 6 };
-        let mut at: Vec<f64> = (0..n)
-            .map(|_| {
-                let x = self.rng.random_range(-span..=span);
-                f64::from(x) + if self.integer { 0.0 } else { 0.25 }
-            })
-            .collect();
-        at.sort_by(f64::total_cmp);
-        at.dedup();
-        let mut value = f64::from(self.rng.random_range(-4i32..0));
-        let mut values = vec![value];
-        for _ in &at {
-            value += f64::from(self.rng.random_range(0..3));
-            values.push(value);
-        }
-        let strict = self.rng.random_bool(0.5);
-        Step::new(at.into_iter().map(|at| Cut { at, strict }).collect(), values)
-    }
-
-    fn pointwise(&mut self, x: NodeId) -> NodeId {
-        let function = match self.rng.random_range(0..4) {
-            0 => ScalarFn::Piecewise(Piecewise::relu()),
-            1 => ScalarFn::Piecewise(Piecewise::clip(-2.0, 5.0)),
-            2 if !self.integer => ScalarFn::Piecewise(Piecewise::leaky_relu(f64::from(0.1f32))),
-            _ => self.step_or_band(),
-        };
-        let grid = if matches!(function, ScalarFn::Step(_) | ScalarFn::Band(_)) {
-            Grid::Integer
-        } else {
-            self.net.node(x).grid
-        };
-        let shape = vec![self.len(x)];
-        self.add(shape, Op::Pointwise(Pointwise { input: x, functions: Spread::all(function) }), grid)
-    }
-
-    fn max(&mut self, x: NodeId) -> NodeId {
-        let n = self.len(x);
-        let (mut starts, mut members) = (vec![0u32], vec![]);
-        for i in 0..n.min(4) {
-            members.extend((0..3).map(|k| ((i + k) % n) as u32));
-            starts.push(members.len() as u32);
-        }
-        let grid = self.net.node(x).grid;
-        self.add(vec![starts.len() - 1], Op::Max(Max { input: x, starts, members }), grid)
-    }
-
-    fn moved(&mut self, x: NodeId, y: NodeId) -> NodeId {
-        let sources = vec![x, y];
-        let lens = [self.len(x), self.len(y)];
-        let from: Vec<From> = (0..self.rng.random_range(2..8))
-            .map(|_| {
-                let source = self.rng.random_range(0..2);
-                let index = self.rng.random_range(0..lens[source]) as u32;
-                if self.rng.random_bool(0.15) {
-                    From::Constant(2.0)
-                } else {
-                    From::Element { source: source as u32, index }
-                }
-            })
-            .collect();
-        let grid = if self.net.node(x).grid == self.net.node(y).grid { self.net.node(x).grid } else { Grid::Real };
-        self.add(vec![from.len()], Op::Move(Move { sources, from }), grid)
-    }
-}
-
-/// A random net with `inputs` inputs and `classes` outputs.
-fn random_net(seed: u64, (integer, bands): (bool, bool), inputs: usize, classes: usize) -> Net {
-    let mut m = Maker { rng: StdRng::seed_from_u64(seed), net: Net::new(), integer, bands };
-    let grid = m.grid();
-    let mut last = m.add(vec![inputs], Op::Input(0), grid);
-    let mut before = last;
-    for _ in 0..m.rng.random_range(2..7) {
-        let width = m.rng.random_range(2..7);
-        let next = match m.rng.random_range(0..6) {
-            0 | 1 => m.affine(last, width),
-            2 => m.conv(last),
-            3 => m.pointwise(last),
-            4 => m.max(last),
-            _ => m.moved(last, before),
-        };
-        before = last;
-        last = if m.rng.random_bool(0.5) { m.pointwise(next) } else { next };
-    }
-    let mut out = m.affine(last, classes);
-    if m.integer && m.rng.random_bool(0.5) {
-        out = m.pointwise(out);
-    }
-    m.net.set_outputs(vec![out]);
-    m.net
-}
-
-fn exact(x: f64) -> Dyadic {
-    Dyadic::from_f64(x).unwrap()
-}
+use random_nets::{Kind, enumerate, exact, lowered, member, random_net};
 
 fn inside(x: &Dyadic, b: &Bounds, i: usize) -> bool {
     exact(b.lo[i]) <= *x && *x <= exact(b.hi[i])
@@ -243,7 +46,7 @@ fn random_region(inputs: usize, integer: bool, rng: &mut StdRng) -> Region {
 }
 
 fn check_bounds(seed: u64, integer: bool, bands: bool) {
-    let net = random_net(seed, (integer, bands), 4, 3);
+    let net = random_net(seed, &Kind { integer, bands, ..Kind::new(4, 3) });
     let mut rng = StdRng::seed_from_u64(seed ^ 0x9e37_79b9);
     let region = random_region(4, integer, &mut rng);
     let prepared = Prepared::new(&net);
@@ -273,35 +76,9 @@ fn check_bounds(seed: u64, integer: bool, bands: bool) {
     }
 }
 
-fn lowered(net: Net) -> Lowered {
-    Lowered {
-        net,
-        profile: "test".into(),
-        assumptions: vec![],
-        input_types: vec![DType::I8],
-        output_types: vec![DType::I8],
-        integer_layers: vec![],
-        softmax: vec![None],
-        notes: vec![],
-        executed: vec![],
-        members: vec![],
-        is_conjunction: false,
-    }
-}
-
-/// Every point of an integer box.
-fn enumerate(region: &Region) -> Vec<Vec<f64>> {
-    let mut all = vec![vec![]];
-    for (l, h) in region.lo.iter().zip(&region.hi) {
-        let values: Vec<f64> = (*l as i64..=*h as i64).map(|v| v as f64).collect();
-        all = all.iter().flat_map(|p| values.iter().map(move |v| [&p[..], &[*v]].concat())).collect();
-    }
-    all
-}
-
 /// Returns which verdict was given, after comparing it with enumeration.
 fn check_verdict(seed: u64, ties: Ties) -> &'static str {
-    let net = random_net(seed, (true, false), 4, 3);
+    let net = random_net(seed, &Kind::new(4, 3));
     let mut rng = StdRng::seed_from_u64(seed ^ 0x51ed_270b);
     let region = random_region(4, true, &mut rng);
     let all = enumerate(&region);
@@ -349,27 +126,9 @@ proptest! {
     }
 }
 
-/// The net with each band replaced by one of its ends.
-fn member(net: &Net, rng: &mut StdRng) -> Net {
-    let mut out = Net::new();
-    for node in net.nodes() {
-        let mut node = node.clone();
-        if let Op::Pointwise(p) = &mut node.op {
-            p.functions = p.functions.map(|f| match f {
-                ScalarFn::Band(b) if rng.random_bool(0.5) => ScalarFn::Step(b.upper().clone()),
-                ScalarFn::Band(b) => ScalarFn::Step(b.lower().clone()),
-                other => other.clone(),
-            });
-        }
-        out.add(node);
-    }
-    out.set_outputs(net.outputs().to_vec());
-    out
-}
-
 /// A claim about several runtimes at once holds for each of them, or is refuted by one that is named.
 fn check_envelope(seed: u64, is_conjunction: bool) -> &'static str {
-    let net = random_net(seed, (true, true), 4, 3);
+    let net = random_net(seed, &Kind { bands: true, ..Kind::new(4, 3) });
     let mut rng = StdRng::seed_from_u64(seed ^ 0x1234_5678);
     let region = random_region(4, true, &mut rng);
     let all = enumerate(&region);

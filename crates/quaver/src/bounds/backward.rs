@@ -241,7 +241,13 @@ impl Functionals {
     }
 
     /// [`Self::pointwise`] where some elements have lines of their own for each functional.
-    fn pointwise_tuned(&mut self, mut c: Patch, p: &Pointwise, (lines, own): (&super::Lines, &mut Tunable), bounds: &[Bounds]) {
+    fn pointwise_tuned(
+        &mut self,
+        mut c: Patch,
+        p: &Pointwise,
+        (lines, own): (&super::Lines, &mut Tunable),
+        bounds: &[Bounds],
+    ) {
         let x = &bounds[p.input.0];
         let gamma = self.gamma(c.elements.len());
         let mut sums = Sums::new(self.rows);

@@ -332,8 +332,11 @@ impl<'t> Tuned<'t> {
         slopes: &[&[f32]],
     ) -> Self {
         let rows = objectives.len();
-        let mut nodes: Vec<Option<Tunable>> =
-            choices.by_node.iter().map(|f| f.as_ref().filter(|f| !f.elements.is_empty()).map(|f| Tunable::new(f, rows))).collect();
+        let mut nodes: Vec<Option<Tunable>> = choices
+            .by_node
+            .iter()
+            .map(|f| f.as_ref().filter(|f| !f.elements.is_empty()).map(|f| Tunable::new(f, rows)))
+            .collect();
         let mut at = 0;
         for node in nodes.iter_mut().flatten() {
             for place in 0..node.ends.len() / rows.max(1) {
@@ -476,7 +479,13 @@ impl<'t> Tuned<'t> {
                 (0..n).flat_map(|i| std::iter::repeat_n(bounds.lo[i] / 2.0 + bounds.hi[i] / 2.0, rows)).collect();
             for (i, run) in self.state.reached[id.0].iter().flat_map(|c| c.runs()) {
                 for (c, x) in run.iter().zip(&mut value[i * rows..]) {
-                    *x = if *c > 0.0 { bounds.lo[i] } else if *c < 0.0 { bounds.hi[i] } else { *x };
+                    *x = if *c > 0.0 {
+                        bounds.lo[i]
+                    } else if *c < 0.0 {
+                        bounds.hi[i]
+                    } else {
+                        *x
+                    };
                 }
             }
             return value;
@@ -512,9 +521,7 @@ impl<'t> Tuned<'t> {
             }
             Op::Move(m) => {
                 let of = |f: &From, r: usize| match f {
-                    From::Element { source, index } => {
-                        point[m.sources[*source as usize].0][*index as usize * rows + r]
-                    }
+                    From::Element { source, index } => point[m.sources[*source as usize].0][*index as usize * rows + r],
                     From::Constant(k) => *k,
                 };
                 m.from.iter().flat_map(|f| (0..rows).map(move |r| (f, r))).map(|(f, r)| of(f, r)).collect()
@@ -542,7 +549,8 @@ impl<'t> Tuned<'t> {
     /// The places of the lines in use for one objective, for [`Self::new`].
     pub fn slopes(&self, row: usize) -> Vec<f32> {
         let rows = self.rows();
-        let of = |n: &Tunable| n.at.iter().skip(row).step_by(rows).flat_map(|t| t.map(|t| t as f32)).collect::<Vec<_>>();
+        let of =
+            |n: &Tunable| n.at.iter().skip(row).step_by(rows).flat_map(|t| t.map(|t| t as f32)).collect::<Vec<_>>();
         self.state.nodes.iter().flatten().flat_map(of).collect()
     }
 

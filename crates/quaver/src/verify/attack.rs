@@ -184,7 +184,13 @@ impl Attack<'_> {
     }
 
     /// Projected gradient descent on the excess from several starts; the best point seen. Points that seem to reach the goal are checked.
-    fn descend(&self, goal: &Goal, space: &Space, mut points: Vec<f64>, check: Confirm) -> Result<(f64, Vec<f64>), Witness> {
+    fn descend(
+        &self,
+        goal: &Goal,
+        space: &Space,
+        mut points: Vec<f64>,
+        check: Confirm,
+    ) -> Result<(f64, Vec<f64>), Witness> {
         let n = space.lo.len();
         let mut best = (f64::INFINITY, vec![]);
         for step in 0..STEPS {

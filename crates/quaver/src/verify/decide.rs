@@ -241,9 +241,10 @@ impl Decision<'_, '_> {
 
     fn attack(&self, gaps: &Gaps, confirm: Confirm) -> Option<Witness> {
         let open: Vec<&Goal> = gaps.open(&self.goals).collect();
-        self.verifier.executed().iter().find_map(|s| {
-            self.attacker(s.view(&self.goals)).run(&self.query.region, &open, self.options.seed, confirm)
-        })
+        self.verifier
+            .executed()
+            .iter()
+            .find_map(|s| self.attacker(s.view(&self.goals)).run(&self.query.region, &open, self.options.seed, confirm))
     }
 
     fn attacker<'v>(&self, view: View<'v>) -> Attack<'v> {

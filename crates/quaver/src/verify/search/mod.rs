@@ -9,8 +9,8 @@ mod inputs;
 mod neurons;
 mod queue;
 
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::attack::{Attack, Confirm, Space};
 use super::decide::View;
@@ -31,7 +31,11 @@ pub(super) enum Outcome {
     /// No forbidden output is left; the least gap that was proved of any part.
     Excluded(f64),
     Found(Witness),
-    Stopped { bound: f64, why: &'static str, open: u64 },
+    Stopped {
+        bound: f64,
+        why: &'static str,
+        open: u64,
+    },
 }
 
 /// A search on one net.
@@ -131,7 +135,8 @@ impl<'s> Search<'s> {
                 return;
             }
             queue.put(step, count);
-            let limit = if done >= self.options.subproblems { Some("limit of subproblems") } else { self.limit.reached() };
+            let limit =
+                if done >= self.options.subproblems { Some("limit of subproblems") } else { self.limit.reached() };
             if let Some(why) = limit {
                 queue.stop(why);
             } else if queue.bytes() > self.options.memory {

@@ -55,8 +55,7 @@ impl Domain {
         let mut bounds = self.frame.analysis.bounds.clone();
         for s in &self.splits {
             let b = &mut bounds[s.value.0];
-            (b.lo[s.element], b.hi[s.element]) =
-                (b.lo[s.element].max(s.interval.0), b.hi[s.element].min(s.interval.1));
+            (b.lo[s.element], b.hi[s.element]) = (b.lo[s.element].max(s.interval.0), b.hi[s.element].min(s.interval.1));
         }
         bounds
     }
@@ -119,9 +118,7 @@ impl Search<'_> {
     }
 
     fn tuned<'t>(&'t self, frame: &'t Frame, domains: &[Domain]) -> Tuned<'t> {
-        let objective = |d: &Domain| {
-            Objective { weights: d.weights.to_vec(), ..self.goals[d.goal].objective() }
-        };
+        let objective = |d: &Domain| Objective { weights: d.weights.to_vec(), ..self.goals[d.goal].objective() };
         let splits: Vec<Vec<Split>> = domains.iter().map(|d| d.splits.clone()).collect();
         let slopes: Vec<&[f32]> = domains.iter().map(|d| &d.slopes[..]).collect();
         let context = (self.view.prepared, &frame.analysis, &frame.choices);
