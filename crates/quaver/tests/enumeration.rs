@@ -195,7 +195,7 @@ impl Tally {
         if let Verdict::Undecided(u) = verdict
             && truth.must_decide()
         {
-            self.missed.push(format!("{}: {context}: {}; {:?}", truth.difficulty(), u.why, truth.union));
+            self.missed.push(format!("{}: {context}: {u:?}; {:?}", truth.difficulty(), truth.union));
         }
     }
 
