@@ -73,7 +73,7 @@ fn sum(c: &Constraint, y: &[Dyadic]) -> Ratio {
 
 fn satisfied(c: &Constraint, y: &[Dyadic]) -> bool {
     let room = c.bound.minus(&sum(c, y));
-    !room.is_negative() && !(c.strict && room.is_zero())
+    !(room.is_negative() || c.strict && room.is_zero())
 }
 
 fn is_forbidden(all: &Polyhedron, y: &[Dyadic]) -> bool {
