@@ -1,14 +1,13 @@
 //! The exact engine against enumeration: random nets with few integer inputs, every verdict. Tests that need HiGHS say so where it is not there;
 //! `QUAVER_TEST_PYTHON` names a Python that has the package highspy (default: python3).
 
-#[path = "common/nets.rs"]
-mod nets;
+#[path = "common/random_nets.rs"]
+mod random_nets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nets::{enumerate, lowered, random_net, random_region};
 use quaver::lp::{
     Column, Highs, Micro, MilpStatus, Program, RelaxationAnswer, Solver, find_highs, safe_bound, safe_infeasible,
 };
@@ -18,6 +17,7 @@ use quaver::property::{Constraint, Polyhedron, Query, Region, Robustness, Ties};
 use quaver::verify::{Answers, BigM, Engine, Milp, Options, Verdict, Verifier};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use random_nets::{Kind, enumerate, lowered, random_net, random_region};
 
 /// HiGHS, or a message that the test is skipped.
 fn highs() -> Option<Arc<dyn Solver>> {
@@ -47,7 +47,7 @@ struct Case {
 
 impl Case {
     fn new(seed: u64, bands: bool) -> Case {
-        let net = random_net(seed, (true, bands), 4, 3);
+        let net = random_net(seed, &Kind { bands, ..Kind::new(4, 3) });
         let mut rng = StdRng::seed_from_u64(seed ^ 0x2545_f491);
         let region = random_region(4, true, &mut rng);
         let points = enumerate(&region);
@@ -191,7 +191,7 @@ fn proofs_about_real_nets_cover_samples() {
     let Some(solver) = highs() else { return };
     let mut counts = BTreeMap::new();
     for seed in 0..200 {
-        let net = random_net(seed, (false, false), 4, 3);
+        let net = random_net(seed, &Kind { integer: false, ..Kind::new(4, 3) });
         let mut rng = StdRng::seed_from_u64(seed);
         let region: Region = random_region(4, false, &mut rng);
         let sample = |_| (0..4).map(|i| region.lo[i] + rng.random::<f64>() * (region.hi[i] - region.lo[i])).collect();

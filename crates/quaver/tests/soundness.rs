@@ -1,26 +1,21 @@
 //! Every analysis against exact execution, with tolerance zero: random nets of all four operations, random boxes, random
 //! points, corners; and every verdict against enumeration on nets with few integer inputs.
 
-#[path = "common/nets.rs"]
-mod nets;
+#[path = "common/random_nets.rs"]
+mod random_nets;
 
-use nets::{enumerate, lowered, random_net, random_region};
 use proptest::prelude::*;
 use quaver::bounds::{Bounds, Prepared, analyse, interval, lower_bounds};
 use quaver::model::lower::Lowered;
 use quaver::net::{
-    Affine, Dense, Grid, LinearMap, Net, Node, Op, Rounding, ScalarFn, Spread, Weights, execute_all,
-    execute_exact_choosing,
+    Affine, Dense, Grid, LinearMap, Net, Node, Op, Rounding, Spread, Weights, execute_all, execute_exact_choosing,
 };
 use quaver::num::Dyadic;
 use quaver::property::{Region, Robustness, Ties};
 use quaver::verify::{Options, Verdict, robustness};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-
-fn exact(x: f64) -> Dyadic {
-    Dyadic::from_f64(x).unwrap()
-}
+use random_nets::{Kind, enumerate, exact, lowered, member, random_net, random_region};
 
 fn inside(x: &Dyadic, b: &Bounds, i: usize) -> bool {
     exact(b.lo[i]) <= *x && *x <= exact(b.hi[i])
@@ -40,7 +35,7 @@ fn points(region: &Region, integer: bool, rng: &mut StdRng) -> Vec<Vec<f64>> {
 }
 
 fn check_bounds(seed: u64, integer: bool, bands: bool) {
-    let net = random_net(seed, (integer, bands), 4, 3);
+    let net = random_net(seed, &Kind { integer, bands, ..Kind::new(4, 3) });
     let mut rng = StdRng::seed_from_u64(seed ^ 0x9e37_79b9);
     let region = random_region(4, integer, &mut rng);
     let prepared = Prepared::new(&net);
@@ -72,7 +67,7 @@ fn check_bounds(seed: u64, integer: bool, bands: bool) {
 
 /// Returns which verdict was given, after comparing it with enumeration.
 fn check_verdict(seed: u64, ties: Ties) -> &'static str {
-    let net = random_net(seed, (true, false), 4, 3);
+    let net = random_net(seed, &Kind::new(4, 3));
     let mut rng = StdRng::seed_from_u64(seed ^ 0x51ed_270b);
     let region = random_region(4, true, &mut rng);
     let all = enumerate(&region);
@@ -120,27 +115,9 @@ proptest! {
     }
 }
 
-/// The net with each band replaced by one of its ends.
-fn member(net: &Net, rng: &mut StdRng) -> Net {
-    let mut out = Net::new();
-    for node in net.nodes() {
-        let mut node = node.clone();
-        if let Op::Pointwise(p) = &mut node.op {
-            p.functions = p.functions.map(|f| match f {
-                ScalarFn::Band(b) if rng.random_bool(0.5) => ScalarFn::Step(b.upper().clone()),
-                ScalarFn::Band(b) => ScalarFn::Step(b.lower().clone()),
-                other => other.clone(),
-            });
-        }
-        out.add(node);
-    }
-    out.set_outputs(net.outputs().to_vec());
-    out
-}
-
 /// A claim about several runtimes at once holds for each of them, or is refuted by one that is named.
 fn check_envelope(seed: u64, is_conjunction: bool) -> &'static str {
-    let net = random_net(seed, (true, true), 4, 3);
+    let net = random_net(seed, &Kind { bands: true, ..Kind::new(4, 3) });
     let mut rng = StdRng::seed_from_u64(seed ^ 0x1234_5678);
     let region = random_region(4, true, &mut rng);
     let all = enumerate(&region);

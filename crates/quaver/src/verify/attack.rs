@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Limit, Witness};
 use super::goal::Goal;
+use super::{Limit, Witness};
 use crate::bounds::{Prepared, interval_until};
 use crate::net::{Enclosure, Execution, From, Grid, NodeId, Op, execute_between};
 use crate::num::float32;

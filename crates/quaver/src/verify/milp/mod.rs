@@ -243,8 +243,8 @@ impl Programs<'_> {
 
     /// Executes the model's input behind values of the start.
     fn confirm(&self, view: View<'_>, values: &[f64]) -> Option<Witness> {
-        let (prepared, deadline) = (view.prepared, self.decision.limit.deadline);
-        let attack = Attack { prepared, root: start(view), score: view.observed, deadline };
+        let (prepared, limit) = (view.prepared, self.decision.limit.clone());
+        let attack = Attack { prepared, root: start(view), score: view.observed, limit };
         self.decision.confirm(&attack.to_input(&self.decision.query.region, values))
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::neurons::Domain;
 use super::{FEW_INPUTS, Search, Step};
-use crate::verify::confirm::{exactly, is_exact};
 use crate::bounds::{Bounds, NoBounds, Objective, Row, Tuned};
 use crate::net::Grid;
 use crate::property::Region;
+use crate::verify::confirm::{exactly, is_exact};
 
 /// Steps uphill before a box is split.
 const CLIMBS: usize = 1;
@@ -46,7 +46,8 @@ impl Search<'_> {
             Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
         };
-        let objectives: Vec<Objective> = part.goals.iter().map(|&g| self.goals[g].objective(&frame.analysis.bounds[self.observed().0])).collect();
+        let objectives: Vec<Objective> =
+            part.goals.iter().map(|&g| self.goals[g].objective(&frame.analysis.bounds[self.observed().0])).collect();
         let best = frame.choices.best();
         let context = (self.view.prepared, &frame.analysis, &frame.choices);
         let row = |objective| Row { objective, splits: &[], extra: None, slopes: &best };

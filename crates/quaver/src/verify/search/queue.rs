@@ -27,8 +27,16 @@ struct State {
 impl Queue {
     pub fn new(first: inputs::Part) -> Self {
         let open = vec![Part::Box(first)];
-        let state =
-            State { open, bytes: 0, taken: 0, stopped: None, stuck: 0, stuck_because: None, excluded: f64::INFINITY, least: f64::INFINITY };
+        let state = State {
+            open,
+            bytes: 0,
+            taken: 0,
+            stopped: None,
+            stuck: 0,
+            stuck_because: None,
+            excluded: f64::INFINITY,
+            least: f64::INFINITY,
+        };
         Queue { state: Mutex::new(state), changed: Condvar::new() }
     }
 

@@ -1,4 +1,4 @@
-//! Random nets of all four operations, with few inputs.
+//! Random nets of all four operations, the boxes that they are asked about, and the functions that they allow.
 #![allow(dead_code)] // each test binary uses a part
 
 use quaver::model::ir::DType;
@@ -7,22 +7,43 @@ use quaver::net::{
     Affine, Band, Conv, Cut, Dense, From, Geometry, Grid, LinearMap, Max, Move, Net, Node, NodeId, Op, Piecewise,
     Pointwise, Rounding, ScalarFn, Spread, Step, Weights,
 };
+use quaver::num::Dyadic;
 use quaver::property::Region;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// Builds random nets; `integer` nets have integer inputs, weights and steps only.
+/// What a random net is like.
+#[derive(Clone)]
+pub struct Kind {
+    /// Integer inputs, weights and steps only.
+    pub integer: bool,
+    /// Whether some step functions are bands.
+    pub bands: bool,
+    pub inputs: usize,
+    pub classes: usize,
+    /// Inputs are said to be at most this in magnitude.
+    pub reach: f64,
+    /// Operations before the last affine one, about.
+    pub depth: std::ops::Range<usize>,
+    /// Whether the output is scaled to real numbers at the end, as quantized networks do.
+    pub dequantized: bool,
+}
+
+impl Kind {
+    pub fn new(inputs: usize, classes: usize) -> Self {
+        Kind { integer: true, bands: false, inputs, classes, reach: 8.0, depth: 2..7, dequantized: false }
+    }
+}
+
 struct Maker {
     rng: StdRng,
     net: Net,
-    integer: bool,
-    /// Whether some step functions are bands.
-    bands: bool,
+    kind: Kind,
 }
 
 impl Maker {
     fn weight(&mut self) -> f64 {
-        if self.integer {
+        if self.kind.integer {
             f64::from(self.rng.random_range(-7i32..=7))
         } else {
             // Weights of very different sizes, exact in f64.
@@ -37,7 +58,8 @@ impl Maker {
 
     fn add(&mut self, shape: Vec<usize>, op: Op, grid: Grid) -> NodeId {
         let grid = if grid == Grid::Integer && !self.net.makes_integers(&op) { Grid::Real } else { grid };
-        let range = if matches!(op, Op::Input(_)) { (-8.0, 8.0) } else { self.net.range_of(&op) };
+        let reach = self.kind.reach;
+        let range = if matches!(op, Op::Input(_)) { (-reach, reach) } else { self.net.range_of(&op) };
         self.net.add(Node { name: String::new(), shape, op, grid, range, quantization: None })
     }
 
@@ -46,7 +68,7 @@ impl Maker {
     }
 
     fn rounding(&mut self) -> Rounding {
-        if self.integer {
+        if self.kind.integer {
             return Rounding::Exact;
         }
         match self.rng.random_range(0..3) {
@@ -57,16 +79,19 @@ impl Maker {
     }
 
     fn grid(&self) -> Grid {
-        if self.integer { Grid::Integer } else { Grid::Real }
+        if self.kind.integer { Grid::Integer } else { Grid::Real }
     }
 
-    fn affine(&mut self, x: NodeId, out: usize) -> NodeId {
+    /// A dense map of x, sometimes with a scaled copy of `skipped` or of x itself.
+    fn affine(&mut self, x: NodeId, skipped: NodeId, out: usize) -> NodeId {
         let n_in = self.len(x);
         let dense = LinearMap::Dense(Dense { outer: 1, n_in, n_out: out, weights: self.weights(n_in * out) });
         let mut terms = vec![(x, dense)];
-        if self.rng.random_bool(0.3) && n_in == out {
+        let fitting = [x, skipped].into_iter().filter(|&s| self.len(s) == out).collect::<Vec<_>>();
+        if !fitting.is_empty() && self.rng.random_bool(0.4) {
+            let of = fitting[self.rng.random_range(0..fitting.len())];
             let scale = Spread::each((0..out).map(|_| self.weight()).collect());
-            terms.push((x, LinearMap::Diagonal { len: out, scale }));
+            terms.push((of, LinearMap::Diagonal { len: out, scale }));
         }
         let bias = Spread::each((0..out).map(|_| self.weight() * 3.0).collect());
         let (rounding, grid) = (self.rounding(), self.grid());
@@ -100,7 +125,7 @@ impl Maker {
 
     fn step_or_band(&mut self) -> ScalarFn {
         let lower = self.step();
-        if !self.bands || self.rng.random_bool(0.4) {
+        if !self.kind.bands || self.rng.random_bool(0.4) {
             return ScalarFn::Step(lower);
         }
         // The same jumps, some of them earlier.
@@ -115,11 +140,11 @@ impl Maker {
 
     fn step(&mut self) -> Step {
         let n = self.rng.random_range(1..20);
-        let span = if self.integer { 60 } else { 6 };
+        let span = if self.kind.integer { 60 } else { 6 };
         let mut at: Vec<f64> = (0..n)
             .map(|_| {
                 let x = self.rng.random_range(-span..=span);
-                f64::from(x) + if self.integer { 0.0 } else { 0.25 }
+                f64::from(x) + if self.kind.integer { 0.0 } else { 0.25 }
             })
             .collect();
         at.sort_by(f64::total_cmp);
@@ -138,7 +163,7 @@ impl Maker {
         let function = match self.rng.random_range(0..4) {
             0 => ScalarFn::Piecewise(Piecewise::relu()),
             1 => ScalarFn::Piecewise(Piecewise::clip(-2.0, 5.0)),
-            2 if !self.integer => ScalarFn::Piecewise(Piecewise::leaky_relu(f64::from(0.1f32))),
+            2 if !self.kind.integer => ScalarFn::Piecewise(Piecewise::leaky_relu(f64::from(0.1f32))),
             _ => self.step_or_band(),
         };
         let grid = if matches!(function, ScalarFn::Step(_) | ScalarFn::Band(_)) {
@@ -148,6 +173,15 @@ impl Maker {
         };
         let shape = vec![self.len(x)];
         self.add(shape, Op::Pointwise(Pointwise { input: x, functions: Spread::all(function) }), grid)
+    }
+
+    /// scale (q - zero point), exactly.
+    fn dequantized(&mut self, q: NodeId) -> NodeId {
+        let len = self.len(q);
+        let scale = [0.25, 2.0, f64::from(0.1f32)][self.rng.random_range(0..3)];
+        let bias = Spread::all(scale * f64::from(self.rng.random_range(-3i32..=3)));
+        let terms = vec![(q, LinearMap::Diagonal { len, scale: Spread::all(scale) })];
+        self.add(vec![len], Op::Affine(Affine { terms, bias, rounding: Rounding::Exact }), Grid::Real)
     }
 
     fn max(&mut self, x: NodeId) -> NodeId {
@@ -180,16 +214,16 @@ impl Maker {
     }
 }
 
-/// A random net with `inputs` inputs and `classes` outputs.
-pub fn random_net(seed: u64, (integer, bands): (bool, bool), inputs: usize, classes: usize) -> Net {
-    let mut m = Maker { rng: StdRng::seed_from_u64(seed), net: Net::new(), integer, bands };
+/// A random net.
+pub fn random_net(seed: u64, kind: &Kind) -> Net {
+    let mut m = Maker { rng: StdRng::seed_from_u64(seed), net: Net::new(), kind: kind.clone() };
     let grid = m.grid();
-    let mut last = m.add(vec![inputs], Op::Input(0), grid);
+    let mut last = m.add(vec![kind.inputs], Op::Input(0), grid);
     let mut before = last;
-    for _ in 0..m.rng.random_range(2..7) {
+    for _ in 0..m.rng.random_range(kind.depth.clone()) {
         let width = m.rng.random_range(2..7);
         let next = match m.rng.random_range(0..6) {
-            0 | 1 => m.affine(last, width),
+            0 | 1 => m.affine(last, before, width),
             2 => m.conv(last),
             3 => m.pointwise(last),
             4 => m.max(last),
@@ -198,27 +232,18 @@ pub fn random_net(seed: u64, (integer, bands): (bool, bool), inputs: usize, clas
         before = last;
         last = if m.rng.random_bool(0.5) { m.pointwise(next) } else { next };
     }
-    let mut out = m.affine(last, classes);
-    if m.integer && m.rng.random_bool(0.5) {
+    let mut out = m.affine(last, before, kind.classes);
+    if kind.integer && m.rng.random_bool(0.5) {
         out = m.pointwise(out);
+    }
+    if kind.dequantized {
+        out = m.dequantized(out);
     }
     m.net.set_outputs(vec![out]);
     m.net
 }
 
-/// A random box; of integers if asked for.
-pub fn random_region(inputs: usize, integer: bool, rng: &mut StdRng) -> Region {
-    let (mut lo, mut hi) = (vec![], vec![]);
-    for _ in 0..inputs {
-        let (a, w) = (rng.random_range(-4.0f64..4.0), rng.random_range(0.0f64..3.0));
-        let (a, b) = if integer { (a.round(), (a.round() + w.round()).min(6.0)) } else { (a, a + w) };
-        lo.push(a);
-        hi.push(b);
-    }
-    Region { lo, hi }
-}
-
-/// A net as if it had been lowered from a file.
+/// What verification is asked about: a net without a file.
 pub fn lowered(net: Net) -> Lowered {
     Lowered {
         net,
@@ -235,7 +260,60 @@ pub fn lowered(net: Net) -> Lowered {
     }
 }
 
-/// Every point of an integer box.
+/// One of the functions that a net allows: each band replaced by a step function inside it, each affine map that may be rounded in any
+/// way by one whose constants are off by less than that.
+pub fn member(net: &Net, rng: &mut StdRng) -> Net {
+    let mut out = Net::new();
+    for node in net.nodes() {
+        let mut node = node.clone();
+        let len = node.len();
+        match &mut node.op {
+            Op::Pointwise(p) => p.functions = Spread::each((0..len).map(|i| inside(p.functions.at(i), rng)).collect()),
+            Op::Affine(a) => {
+                if let Rounding::Slack { relative, .. } = a.rounding {
+                    let mut off = |w: &f64| w * (1.0 + 0.999 * relative * f64::from(rng.random_range(-1i32..=1)));
+                    a.bias = a.bias.map(&mut off);
+                    a.terms.iter_mut().for_each(|t| t.1 = with_weights(&t.1, &mut off));
+                    a.rounding = Rounding::Exact;
+                }
+            }
+            Op::Input(_) | Op::Max(_) | Op::Move(_) => {}
+        }
+        out.add(node);
+    }
+    out.set_outputs(net.outputs().to_vec());
+    out
+}
+
+/// A band's lower end, upper end, or a step function whose jumps are between theirs.
+fn inside(f: &ScalarFn, rng: &mut StdRng) -> ScalarFn {
+    let ScalarFn::Band(b) = f else { return f.clone() };
+    match rng.random_range(0..3) {
+        0 => ScalarFn::Step(b.lower().clone()),
+        1 => ScalarFn::Step(b.upper().clone()),
+        _ => {
+            let jumps = b.upper().cuts().iter().zip(b.lower().cuts());
+            let between = |(early, late): (&Cut, &Cut)| {
+                let at = early.at + f64::from(rng.random_range(0..=(late.at - early.at) as i32));
+                Cut { at, strict: late.strict }
+            };
+            let mut cuts: Vec<Cut> = jumps.map(between).collect();
+            cuts.sort_by(|a, b| a.at.total_cmp(&b.at));
+            ScalarFn::Step(Step::new(cuts, b.lower().values().to_vec()))
+        }
+    }
+}
+
+fn with_weights(map: &LinearMap, change: &mut impl FnMut(&f64) -> f64) -> LinearMap {
+    let mut changed = |w: &Weights| Weights::new(w.exact().iter().map(&mut *change).collect());
+    match map {
+        LinearMap::Dense(d) => LinearMap::Dense(Dense { weights: changed(&d.weights), ..d.clone() }),
+        LinearMap::Conv(c) => LinearMap::Conv(Conv { weights: changed(&c.weights), ..c.clone() }),
+        LinearMap::Diagonal { len, scale } => LinearMap::Diagonal { len: *len, scale: scale.map(change) },
+    }
+}
+
+/// Every point of an integer box, the last element changing first.
 pub fn enumerate(region: &Region) -> Vec<Vec<f64>> {
     let mut all = vec![vec![]];
     for (l, h) in region.lo.iter().zip(&region.hi) {
@@ -243,4 +321,20 @@ pub fn enumerate(region: &Region) -> Vec<Vec<f64>> {
         all = all.iter().flat_map(|p| values.iter().map(move |v| [&p[..], &[*v]].concat())).collect();
     }
     all
+}
+
+pub fn exact(x: f64) -> Dyadic {
+    Dyadic::from_f64(x).unwrap()
+}
+
+/// A random box with few integers.
+pub fn random_region(inputs: usize, integer: bool, rng: &mut StdRng) -> Region {
+    let (mut lo, mut hi) = (vec![], vec![]);
+    for _ in 0..inputs {
+        let (a, w) = (rng.random_range(-4.0f64..4.0), rng.random_range(0.0f64..3.0));
+        let (a, b) = if integer { (a.round(), (a.round() + w.round()).min(6.0)) } else { (a, a + w) };
+        lo.push(a);
+        hi.push(b);
+    }
+    Region { lo, hi }
 }
