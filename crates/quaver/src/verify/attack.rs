@@ -15,6 +15,9 @@ use crate::property::Region;
 
 /// Points that are moved together.
 const POINTS: usize = 8;
+/// Multiplications below which the descent starts anew so many times.
+const CHEAP: usize = 20_000;
+const RESTARTS: usize = 12;
 /// Multiplications that the choice of starts may cost.
 const SAMPLING: usize = 10_000_000;
 /// Gradient steps from each set of starts.
@@ -97,7 +100,8 @@ impl Attack<'_> {
         let mut rng = StdRng::seed_from_u64(seed);
         let check = |x: &[f64]| confirm(&self.to_input(region, x));
         let mut best: Option<(f64, Vec<f64>, &Goal)> = None;
-        for &goal in goals {
+        let rounds = if self.prepared.net.multiplications() < CHEAP { RESTARTS } else { 1 };
+        for &goal in (0..rounds).flat_map(|_| goals) {
             let (excess, x) = match self.descend(goal, &space, self.starts(goal, &space, &mut rng), &check) {
                 Ok(best) => best,
                 Err(witness) => return Some(witness),

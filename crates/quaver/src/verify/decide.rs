@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::attack::{self, Attack, Confirm};
 use super::confirm::confirm;
-use super::goal::Goal;
+use super::goal::{Goal, margin};
 use super::score;
 use super::search::{Outcome, Search};
 use super::{Engine, Limit, NotAClassifier, Options, Proof, Unfinished, Verdict, Witness, milp};
@@ -189,7 +189,7 @@ impl Decision<'_, '_> {
     fn search(&self, mut gaps: Gaps, confirm: Confirm) -> Verdict {
         let mut subproblems = 0;
         let undecided = |bound: f64, why: &str, subproblems, open| {
-            Verdict::Undecided(Unfinished { bound, why: why.into(), subproblems, open })
+            Verdict::Undecided(Unfinished { bound: margin(bound), why: why.into(), subproblems, open })
         };
         if self.options.subproblems == 0 {
             let why = self.limit.reached().unwrap_or("the bounds are too loose and the attack found nothing");
@@ -367,6 +367,6 @@ impl Gaps {
 
     /// Only for gaps that exclude every goal.
     pub fn proof(&self, subproblems: u64) -> Proof {
-        Proof { margin: self.least(), method: self.method, subproblems }
+        Proof { margin: margin(self.least()), method: self.method, subproblems }
     }
 }

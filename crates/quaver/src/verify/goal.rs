@@ -6,6 +6,23 @@ use crate::num::Ratio;
 use crate::num::round::{self, sub_down};
 use crate::property::{Constraint, Polyhedron};
 
+/// Stands for a gap of zero that excludes a point, because the constraint is strict: the smallest number that is positive.
+const TOUCHING: f64 = f64::from_bits(1);
+
+fn gap_of(sum: f64, bound: f64, strict: bool) -> f64 {
+    let gap = sub_down(sum, bound);
+    match gap {
+        _ if gap.is_nan() => f64::NEG_INFINITY,
+        0.0 if strict => TOUCHING,
+        _ => gap,
+    }
+}
+
+/// The margin that a gap proves.
+pub(super) fn margin(gap: f64) -> f64 {
+    if gap == TOUCHING { 0.0 } else { gap }
+}
+
 /// A constraint that every forbidden point satisfies: sum of coefficient * element <= bound (or < bound).
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -41,12 +58,10 @@ impl Row {
         self.terms.iter().fold(self.bound, |b, term| round::add_up(b, error(term)))
     }
 
-    /// How far a proved lower bound on the row's sum is above what is allowed: positive (or zero, where the row is strict) means that no
-    /// forbidden point is left.
+    /// How far a proved lower bound on the row's sum is above what is allowed: positive means that no forbidden point is left.
     pub fn gap(&self, sum: f64, bound: f64, grid: Grid) -> f64 {
         let integers = grid == Grid::Integer && self.terms.iter().all(|t| t.1.fract() == 0.0);
-        let gap = sub_down(if integers { sum.ceil() } else { sum }, bound);
-        if gap.is_nan() { f64::NEG_INFINITY } else { gap }
+        gap_of(if integers { sum.ceil() } else { sum }, bound, self.strict)
     }
 
     /// Whether the coefficients are those of the constraint.
@@ -78,12 +93,9 @@ impl Goal {
         Goal { rows: p.constraints.iter().map(Row::new).collect(), exact: p.constraints.clone() }
     }
 
-    /// Whether a gap of the best row proves that no point of the polyhedron is left.
-    ///
-    /// # Why
-    /// A gap above zero excludes a row; a gap of zero excludes it where it is strict, and only the rows that are all strict rely on that.
+    /// Whether a gap of some row proves that no point of the polyhedron is left.
     pub fn excluded(&self, gap: f64) -> bool {
-        gap > 0.0 || (gap == 0.0 && !self.rows.is_empty() && self.rows.iter().all(|r| r.strict))
+        gap > 0.0
     }
 
     /// All rows alike, for a search for multipliers, where the value is within bounds.
@@ -99,10 +111,7 @@ impl Goal {
     pub fn combined_gap(&self, sum: f64, objective: &Objective, grid: Grid) -> f64 {
         match &self.rows[..] {
             [row] => row.gap(sum, objective.bound(), grid),
-            _ => {
-                let gap = sub_down(sum, objective.bound());
-                if gap.is_nan() { f64::NEG_INFINITY } else { gap }
-            }
+            rows => gap_of(sum, objective.bound(), !rows.is_empty() && rows.iter().all(|r| r.strict)),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::bounds::{Analysis, Bounds, Choices, Extent, NoBounds, Prepared, analy
 use crate::property::Region;
 
 /// Bounds for a box of the start's values.
-pub(super) struct Frame {
+pub(in crate::verify) struct Frame {
     pub region: Region,
     pub analysis: Analysis,
     pub choices: Choices,

@@ -185,12 +185,13 @@ impl<'s> Search<'s> {
         let points: Vec<(Vec<f64>, usize)> =
             points.into_iter().filter(fits).map(|(x, g)| (self.space.snapped(&x), g)).collect();
         let judged = self.attack.glance(&points, &self.goals);
-        for ((point, goal), (reached, excess)) in points.into_iter().zip(&judged) {
-            if !self.is_nearer(goal, *excess) && !reached {
-                continue;
+        for ((point, goal), &(reached, ref excess)) in points.into_iter().zip(&judged) {
+            let mut witness = reached.then(|| (self.confirm)(&self.attack.to_input(self.region, &point))).flatten();
+            if self.is_nearer(goal, *excess) && witness.is_none() {
+                let found;
+                (witness, found) = self.attack.pursue(self.region, &self.space, self.goals[goal], point, self.confirm);
+                self.is_nearer(goal, found);
             }
-            let (witness, found) = self.attack.pursue(self.region, &self.space, self.goals[goal], point, self.confirm);
-            self.is_nearer(goal, found);
             if witness.is_some() {
                 return (witness, vec![]);
             }

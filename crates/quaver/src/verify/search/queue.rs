@@ -1,8 +1,15 @@
 //! The open parts, shared between threads.
 
+use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Outcome, Part, Step, inputs};
+
+/// Parts that cannot be split, after which the search gives up.
+const MOST_STUCK: u64 = 64;
+
+/// Open parts up to which the search also goes into breadth.
+const MOST_BROAD: usize = 20_000;
 
 /// A stack of open parts. A thread that finds it empty waits while another thread may still put parts back.
 pub(super) struct Queue {
@@ -11,7 +18,9 @@ pub(super) struct Queue {
 }
 
 struct State {
-    open: Vec<Part>,
+    open: VecDeque<Part>,
+    /// How often parts were taken.
+    turns: u64,
     bytes: usize,
     /// Parts that threads are working on, and the least bound among those that were ever taken and not given back.
     taken: u64,
@@ -26,9 +35,10 @@ struct State {
 
 impl Queue {
     pub fn new(first: inputs::Part) -> Self {
-        let open = vec![Part::Box(first)];
+        let open = VecDeque::from([Part::Box(first)]);
         let state = State {
             open,
+            turns: 0,
             bytes: 0,
             taken: 0,
             stopped: None,
@@ -76,6 +86,9 @@ impl Queue {
             state.stuck += 1;
             state.least = f64::NEG_INFINITY;
             state.stuck_because = step.stuck;
+            if state.stuck >= MOST_STUCK {
+                state.stopped = state.stopped.or(step.stuck);
+            }
         }
         drop(state);
         self.changed.notify_all();
@@ -122,15 +135,25 @@ impl Drop for Guard<'_> {
 }
 
 impl State {
+    /// The part on top; every other time the oldest box, because a witness may be far from where the search went first.
+    fn first(&mut self) -> Option<Part> {
+        self.turns += 1;
+        let oldest = self.turns.is_multiple_of(2) && self.open.len() < MOST_BROAD;
+        match self.open.front() {
+            Some(Part::Box(_)) if oldest => self.open.pop_front(),
+            _ => self.open.pop_back(),
+        }
+    }
+
     fn top(&mut self, most: usize) -> Vec<Part> {
         let fits = |a: &Part, b: &Part| match (a, b) {
             (Part::Split(a), Part::Split(b)) => a.is_like(b),
             _ => false,
         };
-        let Some(first) = self.open.pop() else { return vec![] };
+        let Some(first) = self.first() else { return vec![] };
         let mut parts = vec![first];
-        while parts.len() < most && self.open.last().is_some_and(|next| fits(&parts[0], next)) {
-            parts.extend(self.open.pop());
+        while parts.len() < most && self.open.back().is_some_and(|next| fits(&parts[0], next)) {
+            parts.extend(self.open.pop_back());
         }
         parts
     }
