@@ -26,7 +26,7 @@ pub struct Args {
     /// Largest value of each input element
     #[arg(long, value_name = "H.npy", requires = "lo")]
     hi: Option<PathBuf>,
-    /// A constraint such as "Y[0] - 2*Y[1] <= 0.5" or "X[3] < Y[0]"; elements are counted in row-major order
+    /// A constraint, such as `Y[0] - 2*Y[1] <= 0.5` or `X[3] < Y[0]`; elements are counted in row-major order
     #[arg(long, value_name = "C", required = true, allow_hyphen_values = true)]
     constraint: Vec<Comparison>,
     /// One of the constraints suffices
