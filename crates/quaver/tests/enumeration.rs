@@ -319,7 +319,8 @@ fn check_wide(seed: u64, tally: &mut Tally) {
 fn assert_right(tally: &Tally, most_missed: usize) {
     assert!(tally.wrong.is_empty(), "{:?}", tally.wrong.first());
     assert!(tally.missed.len() <= most_missed, "{:?}", tally.missed.first());
-    assert!(3 * tally.holds > tally.violated && 3 * tally.violated > tally.holds && tally.searched > 0, "one-sided");
+    let (fewer, more) = (tally.holds.min(tally.violated), tally.holds.max(tally.violated));
+    assert!(20 * fewer > more && tally.searched > 0, "one-sided");
 }
 
 #[test]
