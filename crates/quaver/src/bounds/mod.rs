@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::net::{LinearMap, Net, NodeId, Op, Patch};
+use crate::net::{Grid, LinearMap, Net, NodeId, Op, Patch};
 use crate::property::Region;
 
 pub use backward::lower_bounds;
@@ -39,6 +39,14 @@ impl Bounds {
     pub(crate) fn meet_element(&mut self, i: usize, lo: f64, hi: f64) -> Result<(), NoBounds> {
         (self.lo[i], self.hi[i]) = (self.lo[i].max(lo), self.hi[i].min(hi));
         if self.lo[i] <= self.hi[i] { Ok(()) } else { Err(NoBounds::Empty) }
+    }
+
+    /// Narrows elements by lower bounds on each and on its negative in turn; those at the end may be missing.
+    fn meet_found(&mut self, elements: &[usize], found: &[f64], grid: Grid) -> Result<(), NoBounds> {
+        elements.iter().zip(found.chunks(2)).try_for_each(|(&i, found)| {
+            let (lo, hi) = crate::net::onto_grid(grid, found[0], -found[1]);
+            self.meet_element(i, lo, hi)
+        })
     }
 
     fn meet(&mut self, other: &Bounds) -> Result<(), NoBounds> {
@@ -267,13 +275,7 @@ pub(crate) fn tighten(
         _ => batches.par_iter().map(search).collect(),
     };
     let bounds = &mut analysis.bounds[id.0];
-    for (batch, found) in batches.iter().zip(&found) {
-        for (&i, found) in batch.iter().zip(found.chunks(2)) {
-            let (lo, hi) = crate::net::onto_grid(node.grid, found[0], -found[1]);
-            bounds.meet_element(i, lo, hi)?;
-        }
-    }
-    Ok(())
+    batches.iter().zip(&found).try_for_each(|(batch, found)| bounds.meet_found(batch, found, node.grid))
 }
 
 /// [`tighten`] with lines that are tuned for each element.
@@ -319,12 +321,7 @@ fn tune(
         true => search(&chosen),
         false => chosen.par_chunks(size).flat_map_iter(search).collect(),
     };
-    let bounds = &mut analysis.bounds[id.0];
-    for (&i, found) in chosen.iter().zip(found.chunks(2)) {
-        let (lo, hi) = crate::net::onto_grid(node.grid, found[0], -found[1]);
-        bounds.meet_element(i, lo, hi)?;
-    }
-    Ok(())
+    analysis.bounds[id.0].meet_found(&chosen, &found, node.grid)
 }
 
 /// Open elements times functionals that are tuned together.

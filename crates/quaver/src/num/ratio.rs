@@ -101,15 +101,19 @@ impl Ratio {
 
     /// Smallest f64 that is not below the number (infinity above all of them).
     pub fn f64_up(&self) -> f64 {
-        -self.negated().f64_down()
+        // Subtracting from zero gives 0 for 0, not -0.
+        0.0 - self.negated().f64_down()
     }
 
     /// Largest f64 that is not above the number (minus infinity below all of them).
     pub fn f64_down(&self) -> f64 {
         let is_largest = |x: f64| x.is_finite() && self.at_least(x) && !(x < f64::MAX && self.at_least(x.next_up()));
+        // The quotient of two rounded integers is within two units of the number, if they are not huge.
         let near = self.approx();
-        if let Some(x) = [near, near.next_down(), near.next_up()].into_iter().find(|&x| is_largest(x)) {
-            return x;
+        let (below, above) = (near.next_down(), near.next_up());
+        let nearby = [near, below, above, below.next_down(), above.next_up()];
+        if let Some(x) = nearby.into_iter().find(|&x| is_largest(x)) {
+            return x + 0.0;
         }
         // Bits as integers in the order of the floats.
         let from_key = |k: i128| {

@@ -189,7 +189,7 @@ impl Decision<'_, '_> {
     fn search(&self, mut gaps: Gaps, confirm: Confirm) -> Verdict {
         let mut subproblems = 0;
         let undecided = |bound: f64, why: &str, subproblems, open| {
-            Verdict::Undecided(Unfinished { bound: margin(bound), why: why.into(), subproblems, open })
+            Verdict::Undecided(Unfinished { bound, why: why.into(), subproblems, open })
         };
         if self.options.subproblems == 0 {
             let why = self.limit.reached().unwrap_or("the bounds are too loose and the attack found nothing");
@@ -271,15 +271,16 @@ impl Decision<'_, '_> {
 
     /// Linear bounds, as good as time allows, with the lower lines chosen in several ways: each choice is valid, the best bound counts.
     pub fn by_lines(&self, view: View<'_>) -> Vec<f64> {
-        let mut best = vec![f64::NEG_INFINITY; self.goals.len()];
+        let goals: Vec<&Goal> = self.goals.iter().collect();
+        let mut best = vec![f64::NEG_INFINITY; goals.len()];
         let deadline = Some(self.limit.deadline);
         let Some(mut analysis) = analyse_until(view.prepared, &self.query.region, deadline) else { return best };
         for place in PLACES {
             if place != PLACES[0] {
                 analysis.choose_lines(view.prepared, place);
             }
-            best.iter_mut().zip(view.gaps(&analysis, &self.goals)).for_each(|(b, n)| *b = b.max(n));
-            if self.goals.iter().zip(&best).all(|(g, b)| g.excluded(*b)) || self.limit.reached().is_some() {
+            best.iter_mut().zip(view.gaps(&analysis, &goals)).for_each(|(b, n)| *b = b.max(n));
+            if goals.iter().zip(&best).all(|(g, b)| g.excluded(*b)) || self.limit.reached().is_some() {
                 break;
             }
         }
@@ -308,7 +309,7 @@ impl View<'_> {
     }
 
     /// The gap of each goal by one backward pass.
-    pub fn gaps(&self, analysis: &Analysis, goals: &[Goal]) -> Vec<f64> {
+    pub fn gaps(&self, analysis: &Analysis, goals: &[&Goal]) -> Vec<f64> {
         let n = self.prepared.net.node(self.observed).len();
         let count = goals.iter().map(|g| g.rows.len()).sum();
         let mut coefficients = vec![0.0; count * n];
@@ -317,7 +318,7 @@ impl View<'_> {
         }
         let sums = lower_bounds(self.prepared, analysis, self.observed, coefficients, count);
         let mut first = 0;
-        let of = |goal: &Goal| {
+        let of = |goal: &&Goal| {
             let own = &sums[first..first + goal.rows.len()];
             first += goal.rows.len();
             self.gap(goal, &analysis.bounds[self.observed.0], |r| own[r])
@@ -349,8 +350,9 @@ impl Gaps {
         goals.iter().for_each(|&g| self.best[g] = self.best[g].max(bound));
     }
 
+    /// The margin that all gaps together prove.
     pub fn least(&self) -> f64 {
-        self.best.iter().copied().fold(f64::INFINITY, f64::min)
+        margin(self.best.iter().copied().fold(f64::INFINITY, f64::min))
     }
 
     pub fn open<'g>(&self, goals: &'g [Goal]) -> impl Iterator<Item = &'g Goal> {
@@ -367,6 +369,6 @@ impl Gaps {
 
     /// Only for gaps that exclude every goal.
     pub fn proof(&self, subproblems: u64) -> Proof {
-        Proof { margin: margin(self.least()), method: self.method, subproblems }
+        Proof { margin: self.least(), method: self.method, subproblems }
     }
 }

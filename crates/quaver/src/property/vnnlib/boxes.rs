@@ -118,7 +118,7 @@ fn singles(lo: &End, hi: &End) -> (f64, f64) {
 }
 
 fn reals(lo: &End, hi: &End, dtype: DType) -> Rounded {
-    let region = (down(&lo.value), up(&hi.value));
+    let region = (lo.value.f64_down(), hi.value.f64_up());
     if dtype == DType::F32 {
         let inside = singles(lo, hi);
         if inside.0 <= inside.1 {
@@ -126,7 +126,7 @@ fn reals(lo: &End, hi: &End, dtype: DType) -> Rounded {
         }
     }
     let first = |end: &End| {
-        let x = up(&end.value);
+        let x = end.value.f64_up();
         if end.strict && is(end, x) { x.next_up() } else { x }
     };
     let mirrored = End { value: hi.value.negated(), strict: hi.strict };
@@ -135,29 +135,8 @@ fn reals(lo: &End, hi: &End, dtype: DType) -> Rounded {
         return Rounded { region, inside, between: None };
     }
     let middle = lo.value.plus(&hi.value).times(&exact(0.5));
-    let inside = (down(&middle), up(&middle));
+    let inside = (middle.f64_down(), middle.f64_up());
     Rounded { region, inside, between: Some(Decimal::from_ratio(&middle)) }
-}
-
-/// An f64 not above a number, and the largest such one but for a unit in the last place or two.
-///
-/// # Why
-/// The exact comparison decides; the quotient of two rounded integers, where the search begins, is within two units of the number.
-pub(super) fn down(r: &Ratio) -> f64 {
-    let mut x = r.approx().next_up().next_up();
-    for _ in 0..8 {
-        if Ratio::from_f64(x).is_some_and(|exact| !below(r, &exact)) {
-            // Adding zero turns -0 into 0.
-            return x + 0.0;
-        }
-        x = x.next_down();
-    }
-    r.f64_down()
-}
-
-/// An f64 not below a number.
-pub(super) fn up(r: &Ratio) -> f64 {
-    0.0 - down(&r.negated())
 }
 
 fn exact(x: f64) -> Ratio {
@@ -196,7 +175,7 @@ mod tests {
         for i in 0..2000u64 {
             let text = format!("0.{:017}", i.wrapping_mul(44_488_033_652_305_603) % 100_000_000_000_000_000);
             let r: Ratio = text.parse().expect("a number");
-            let (lo, hi) = (down(&r), up(&r));
+            let (lo, hi) = (r.f64_down(), r.f64_up());
             assert!(!below(&r, &exact(lo)) && !below(&exact(hi), &r), "{text}");
             assert!(lo == hi || lo.next_up() == hi, "{text}");
         }

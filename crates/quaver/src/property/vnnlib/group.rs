@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::boxes::{End, Interval, Rounded, down, middle, up};
+use super::boxes::{End, Interval, Rounded, middle};
 use super::merge::{self, Layout};
 use super::rows::Row;
 use super::{Part, SpecError};
@@ -347,7 +347,7 @@ impl Linear {
         let least = |(i, a): &(usize, Ratio)| {
             let interval = bounds(*i - outputs);
             let end = if a.is_negative() { &interval.hi } else { &interval.lo };
-            end.as_ref().map(|end| down(&end.value.times(a)))
+            end.as_ref().map(|end| end.value.times(a).f64_down())
         };
         let unbounded = self.terms.iter().filter(|t| {
             let interval = bounds(t.0 - outputs);
@@ -356,7 +356,7 @@ impl Linear {
         let derive = |target: &(usize, Ratio)| {
             let others = self.terms.iter().filter(|t| t.0 != target.0);
             let sum = others.map(least).try_fold(0.0, |sum, term| Some(add_down(sum, term?)))?;
-            let room = sub_up(up(&self.bound), sum);
+            let room = sub_up(self.bound.f64_up(), sum);
             Some((target.0 - outputs, half_line(&target.1, Relation::LessEqual, &Ratio::from_f64(room)?)))
         };
         unbounded.take(TARGETS).filter_map(derive).collect()

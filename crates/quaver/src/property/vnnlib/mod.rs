@@ -107,7 +107,7 @@ impl Part {
         let mut given = Enclosure { center: input.to_vec(), radius: Some(vec![0.0; input.len()]) };
         for (i, exact) in &self.between {
             let Some(exact) = exact.as_ref().map(Decimal::ratio) else { return false };
-            let (lo, hi) = (boxes::down(&exact), boxes::up(&exact));
+            let (lo, hi) = (exact.f64_down(), exact.f64_up());
             given.center[*i] = lo;
             given.radius.iter_mut().for_each(|r| r[*i] = sub_up(hi, lo));
         }

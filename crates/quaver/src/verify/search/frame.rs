@@ -1,6 +1,7 @@
 //! What is known about a box: proved bounds on every value, and the choices that they leave open.
 
-use crate::bounds::{Analysis, Bounds, Choices, Extent, NoBounds, Prepared, analyse_within};
+use crate::bounds::{Analysis, Choices, Prepared};
+use crate::net::NodeId;
 use crate::property::Region;
 
 /// Bounds for a box of the start's values.
@@ -11,10 +12,9 @@ pub(in crate::verify) struct Frame {
 }
 
 impl Frame {
-    /// Bounds the box; what is known about a box around it still holds.
-    pub fn new(prepared: &Prepared, extent: Extent<'_>, known: Option<&[Bounds]>) -> Result<Self, NoBounds> {
-        let analysis = analyse_within(prepared, extent, known)?;
-        let choices = Choices::new(prepared, &analysis, extent.last);
-        Ok(Frame { region: extent.region.clone(), analysis, choices })
+    /// A box with its bounds, which reach up to the value `last`.
+    pub fn new(prepared: &Prepared, region: Region, analysis: Analysis, last: NodeId) -> Self {
+        let choices = Choices::new(prepared, &analysis, last);
+        Frame { region, analysis, choices }
     }
 }

@@ -5,17 +5,14 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::neurons::Domain;
 use super::{FEW_INPUTS, Search, Step};
-use crate::bounds::{Bounds, NoBounds, Objective, Row, Tuned};
+use crate::bounds::{Bounds, NoBounds, Row, Tuned};
 use crate::net::Grid;
 use crate::property::Region;
 use crate::verify::confirm::{exactly, is_exact};
+use crate::verify::goal::Goal;
 
-/// Steps uphill before a box is split.
-const CLIMBS: usize = 1;
 /// Steps uphill for each element where splits of functions follow.
 const FRAME_CLIMBS: usize = 30;
-/// How far a step moves a line between its ends.
-const RATE: f64 = 0.25;
 
 /// A box.
 pub(in crate::verify) struct Part {
@@ -41,30 +38,27 @@ impl Part {
 impl Search<'_> {
     /// Excludes a box, or splits it.
     pub(super) fn bound_box(&self, part: Part, step: &mut Step) {
-        let frame = match self.frame(&part.region, part.known.as_deref().map(|k| &k[..]), 0) {
-            Ok(frame) => Arc::new(frame),
+        let analysis = match self.analyse(&part.region, part.known.as_deref().map(|k| &k[..]), 0) {
+            Ok(analysis) => analysis,
             Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
         };
-        let objectives: Vec<Objective> =
-            part.goals.iter().map(|&g| self.goals[g].objective(&frame.analysis.bounds[self.observed().0])).collect();
-        let best = frame.choices.best();
-        let context = (self.view.prepared, &frame.analysis, &frame.choices);
-        let row = |objective| Row { objective, splits: &[], extra: None, slopes: &best };
         // Single rows first: most goals fall by one of them.
-        let mut gaps = self.gaps_by_rows(&frame, &part.goals);
-        let mut tuned = Tuned::new(context, self.observed(), objectives.into_iter().map(row).collect());
-        let open = |gaps: &[f64]| part.goals.iter().zip(gaps).any(|(&g, gap)| !self.goals[g].excluded(*gap));
-        for _ in 0..CLIMBS {
-            if !open(&gaps) {
-                break;
-            }
-            self.improve(&mut tuned, &part.goals, &mut gaps);
-            tuned.climb(RATE);
+        let goals: Vec<&Goal> = part.goals.iter().map(|&g| self.goals[g]).collect();
+        let mut gaps = self.view.gaps(&analysis, &goals);
+        if goals.iter().zip(&gaps).all(|(g, gap)| g.excluded(*gap)) {
+            return gaps.into_iter().for_each(|gap| step.exclude(gap));
         }
+        let frame = self.frame(part.region, analysis);
+        let observed = &frame.analysis.bounds[self.observed().0];
+        let best = frame.choices.best();
+        let row = |g: &&Goal| Row { objective: g.objective(observed), splits: &[], extra: None, slopes: &best };
+        let context = (self.view.prepared, &frame.analysis, &frame.choices);
+        let mut tuned = Tuned::new(context, self.observed(), goals.iter().map(row).collect());
+        self.improve(&mut tuned, &part.goals, &mut gaps);
         let mut left: Vec<(usize, f64)> = vec![];
-        for (row, (&g, &gap)) in part.goals.iter().zip(&gaps).enumerate() {
-            if self.goals[g].excluded(gap) {
+        for (row, (g, &gap)) in goals.iter().zip(&gaps).enumerate() {
+            if g.excluded(gap) {
                 step.exclude(gap);
             } else {
                 left.push((row, gap));
@@ -93,8 +87,8 @@ impl Search<'_> {
 
     /// Bounds a box once more, with lines tuned for every element, as the frame of a search by splits of pointwise functions.
     fn refine(&self, frame: &Frame, goals: &[(usize, f64)], step: &mut Step) {
-        let frame = match self.frame(&frame.region, Some(&frame.analysis.bounds), FRAME_CLIMBS) {
-            Ok(frame) => Arc::new(frame),
+        let frame = match self.analyse(&frame.region, Some(&frame.analysis.bounds), FRAME_CLIMBS) {
+            Ok(analysis) => Arc::new(self.frame(frame.region.clone(), analysis)),
             Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
         };
@@ -115,11 +109,6 @@ impl Search<'_> {
 
     pub(super) fn grid(&self) -> Grid {
         self.view.prepared.net.node(self.observed()).grid
-    }
-
-    fn gaps_by_rows(&self, frame: &Frame, goals: &[usize]) -> Vec<f64> {
-        let goals: Vec<_> = goals.iter().map(|&g| self.goals[g].clone()).collect();
-        self.view.gaps(&frame.analysis, &goals)
     }
 
     /// Splits a box where its halves gain most.

@@ -16,7 +16,7 @@ use super::attack::{Attack, Confirm, Space};
 use super::decide::View;
 use super::goal::Goal;
 use super::{Limit, Options, Witness};
-use crate::bounds::{Bounds, Extent, NoBounds};
+use crate::bounds::{Analysis, Bounds, Extent, NoBounds, analyse_within};
 use crate::net::NodeId;
 use crate::property::Region;
 use frame::Frame;
@@ -169,11 +169,6 @@ impl<'s> Search<'s> {
         if self.view.prepared.net.multiplications() > 100_000 { 128 } else { 32 }
     }
 
-    fn extent<'e>(&self, region: &'e Region) -> Extent<'e> {
-        let deadline = Some(self.limit.deadline);
-        Extent { start: self.view.root, region, last: self.view.observed, all: false, climbs: 0, deadline }
-    }
-
     fn observed(&self) -> NodeId {
         self.view.observed
     }
@@ -207,7 +202,13 @@ impl<'s> Search<'s> {
         nearer
     }
 
-    fn frame(&self, region: &Region, known: Option<&[Bounds]>, climbs: usize) -> Result<Frame, NoBounds> {
-        Frame::new(self.view.prepared, Extent { climbs, ..self.extent(region) }, known)
+    /// Bounds for a box; what is known about a box around it still holds.
+    fn analyse(&self, region: &Region, known: Option<&[Bounds]>, climbs: usize) -> Result<Analysis, NoBounds> {
+        let (start, last, deadline) = (self.view.root, self.observed(), Some(self.limit.deadline));
+        analyse_within(self.view.prepared, Extent { start, region, last, all: false, climbs, deadline }, known)
+    }
+
+    fn frame(&self, region: Region, analysis: Analysis) -> Frame {
+        Frame::new(self.view.prepared, region, analysis, self.observed())
     }
 }

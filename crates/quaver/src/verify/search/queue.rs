@@ -22,15 +22,14 @@ struct State {
     /// How often parts were taken.
     turns: u64,
     bytes: usize,
-    /// Parts that threads are working on, and the least bound among those that were ever taken and not given back.
+    /// Parts that threads are working on.
     taken: u64,
     stopped: Option<&'static str>,
     /// Parts that cannot be split, and why the last one cannot.
     stuck: u64,
     stuck_because: Option<&'static str>,
+    /// The least gap of a part that is closed.
     excluded: f64,
-    /// The least bound of a part that was open when the search was stopped.
-    least: f64,
 }
 
 impl Queue {
@@ -45,7 +44,6 @@ impl Queue {
             stuck: 0,
             stuck_because: None,
             excluded: f64::INFINITY,
-            least: f64::INFINITY,
         };
         Queue { state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -84,7 +82,6 @@ impl Queue {
         if step.stuck.is_some() {
             // The search goes on: there may be a witness elsewhere.
             state.stuck += 1;
-            state.least = f64::NEG_INFINITY;
             state.stuck_because = step.stuck;
             if state.stuck >= MOST_STUCK {
                 state.stopped = state.stopped.or(step.stuck);
@@ -116,9 +113,9 @@ impl Queue {
         if open == 0 {
             return Outcome::Excluded(state.excluded);
         }
-        let unknown = if state.taken > 0 { f64::NEG_INFINITY } else { f64::INFINITY };
-        let least = state.open.iter().map(Part::bound).fold(state.least.min(unknown), f64::min);
-        let bound = least.min(state.excluded);
+        // Of a part that is stuck or was not given back nothing is known.
+        let unknown = if state.stuck + state.taken > 0 { f64::NEG_INFINITY } else { state.excluded };
+        let bound = state.open.iter().map(Part::bound).fold(unknown, f64::min);
         Outcome::Stopped { bound, why: state.stopped.or(state.stuck_because).unwrap_or("stopped"), open }
     }
 }
