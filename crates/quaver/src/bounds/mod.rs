@@ -6,8 +6,11 @@
 mod backward;
 mod interval;
 mod relax;
+mod sharpen;
+mod split;
 mod tuned;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -18,7 +21,9 @@ use crate::property::Region;
 pub use backward::lower_bounds;
 pub use interval::{interval, interval_until};
 pub use relax::{Ends, Line, Lines, relax};
-pub(crate) use tuned::{Choices, Cost, Functional, Objective, Row, Split, Tuned};
+pub(crate) use sharpen::Effort;
+pub(crate) use split::{Cut, cuts};
+pub(crate) use tuned::{Choices, Functional, Objective, Row, Split, Tuned};
 
 /// Bounds on every element of one value.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +161,22 @@ pub enum NoBounds {
     Empty,
 }
 
+/// When work that has no end of its own should stop.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Until<'u> {
+    /// At this time.
+    pub deadline: Option<Instant>,
+    /// When this is set.
+    pub stop: Option<&'u AtomicBool>,
+}
+
+impl Until<'_> {
+    /// Whether to stop.
+    pub fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|d| Instant::now() >= d) || self.stop.is_some_and(|s| s.load(Ordering::Relaxed))
+    }
+}
+
 /// Where an analysis begins and ends.
 #[derive(Clone, Copy)]
 pub(crate) struct Extent<'e> {
@@ -167,10 +188,10 @@ pub(crate) struct Extent<'e> {
     pub last: NodeId,
     /// Whether values that the last does not depend on are looked at, too.
     pub all: bool,
-    /// Steps uphill for the bounds of each element (see [`Tuned`]), after those with lines of least area.
-    pub climbs: usize,
+    /// What is done for the bounds of each element after those with lines of least area.
+    pub effort: Effort,
     /// When to be content with what there is.
-    pub deadline: Option<Instant>,
+    pub until: Until<'e>,
 }
 
 /// Proved bounds on every value over a box; `None` if some bound is not a number (an overflow).
@@ -189,7 +210,8 @@ pub fn analyse(prepared: &Prepared, region: &Region) -> Option<Analysis> {
 pub fn analyse_until(prepared: &Prepared, region: &Region, deadline: Option<Instant>) -> Option<Analysis> {
     let net = prepared.net;
     let (start, last) = (*net.inputs().first()?, NodeId(net.nodes().len() - 1));
-    analyse_within(prepared, Extent { start, region, last, all: true, climbs: 0, deadline }, None).ok()
+    let until = Until { deadline, stop: None };
+    analyse_within(prepared, Extent { start, region, last, all: true, effort: Effort::NONE, until }, None).ok()
 }
 
 /// [`analyse`] between two values. Bounds that are `known` to hold are not lost.
@@ -205,6 +227,7 @@ pub(crate) fn analyse_within(
     let net = prepared.net;
     let needed = net.ancestors(extent.last);
     let mut analysis = Analysis { bounds: vec![], lines: vec![], affine_errors: vec![] };
+    let mut sharpened = 0;
     for id in net.ids().take_while(|&id| id <= extent.last) {
         if id < extent.start || !(extent.all || needed[id.0]) {
             analysis.push(Bounds { lo: vec![], hi: vec![] }, vec![], None);
@@ -224,15 +247,15 @@ pub(crate) fn analyse_within(
         let node = net.node(id);
         match &node.op {
             Op::Pointwise(p) if !prepared.is_box[id.0] && id != extent.start => {
-                let wanted = |i: usize, b: &Bounds| !p.functions.at(i).is_affine_on(b.lo[i], b.hi[i]);
-                tighten(prepared, &mut analysis, p.input, extent.deadline, wanted)?;
-                tune(prepared, &mut analysis, p.input, extent, wanted)?;
+                let wanted = |i: usize, lo: f64, hi: f64| !p.functions.at(i).is_affine_on(lo, hi);
+                tighten(prepared, &mut analysis, p.input, extent.until, wanted)?;
+                sharpened += usize::from(tune(prepared, &mut analysis, p.input, (extent, sharpened), wanted)?);
                 let lines = relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0], 0.5);
                 let bounds = fresh(&analysis)?;
                 analysis.push(bounds, vec![], Some(lines));
             }
             Op::Max(m) if id != extent.start => {
-                tighten(prepared, &mut analysis, m.input, extent.deadline, |i, b| b.lo[i] < b.hi[i])?;
+                tighten(prepared, &mut analysis, m.input, extent.until, |_, lo, hi| lo < hi)?;
                 let bounds = fresh(&analysis)?;
                 analysis.push(bounds, vec![], None);
             }
@@ -256,18 +279,19 @@ pub(crate) fn tighten(
     prepared: &Prepared,
     analysis: &mut Analysis,
     id: NodeId,
-    deadline: Option<Instant>,
-    wanted: impl Fn(usize, &Bounds) -> bool,
+    until: Until<'_>,
+    wanted: impl Fn(usize, f64, f64) -> bool,
 ) -> Result<(), NoBounds> {
     if interval_is_exact(prepared, id) {
         return Ok(());
     }
     let node = prepared.net.node(id);
-    let chosen = (0..node.len()).filter(|&i| wanted(i, &analysis.bounds[id.0])).collect();
+    let chosen =
+        (0..node.len()).filter(|&i| wanted(i, analysis.bounds[id.0].lo[i], analysis.bounds[id.0].hi[i])).collect();
     let batches = batches(prepared.net, id, chosen);
-    let search = |batch: &Vec<usize>| match deadline {
-        Some(deadline) if Instant::now() >= deadline => vec![],
-        _ => backward::lower_bounds_of_patch(prepared, analysis, id, Patch::signed_units(batch)),
+    let search = |batch: &Vec<usize>| match until.is_over() {
+        true => vec![],
+        false => backward::lower_bounds_of_patch(prepared, analysis, id, Patch::signed_units(batch)),
     };
     let found: Vec<Vec<f64>> = match &batches[..] {
         // Another thread would have to be woken for nothing.
@@ -278,56 +302,29 @@ pub(crate) fn tighten(
     batches.iter().zip(&found).try_for_each(|(batch, found)| bounds.meet_found(batch, found, node.grid))
 }
 
-/// [`tighten`] with lines that are tuned for each element.
+/// [`tighten`] with lines that are tuned for each element, and by branch and bound.
 fn tune(
     prepared: &Prepared,
     analysis: &mut Analysis,
     id: NodeId,
-    extent: Extent<'_>,
-    wanted: impl Fn(usize, &Bounds) -> bool,
-) -> Result<(), NoBounds> {
-    if extent.climbs == 0 || interval_is_exact(prepared, id) || id <= extent.start {
-        return Ok(());
+    (extent, sharpened): (Extent<'_>, usize),
+    wanted: impl Fn(usize, f64, f64) -> bool + Sync,
+) -> Result<bool, NoBounds> {
+    if extent.effort.climbs == 0 || interval_is_exact(prepared, id) || id <= extent.start {
+        return Ok(false);
     }
-    let choices = Choices::new(prepared, analysis, id);
-    let best = choices.best();
     let node = prepared.net.node(id);
-    let chosen: Vec<usize> = (0..node.len()).filter(|&i| wanted(i, &analysis.bounds[id.0])).collect();
+    let chosen: Vec<usize> =
+        (0..node.len()).filter(|&i| wanted(i, analysis.bounds[id.0].lo[i], analysis.bounds[id.0].hi[i])).collect();
     if chosen.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    let size = (TUNED_TOGETHER / choices.len().max(1)).clamp(8, backward::BATCH / 2);
-    let search = |batch: &[usize]| {
-        let unit = |i: usize, sign: f64| Objective::new(vec![Functional { terms: vec![(i, sign)], bound: 0.0 }]);
-        let objectives: Vec<Objective> = batch.iter().flat_map(|&i| [unit(i, 1.0), unit(i, -1.0)]).collect();
-        let mut found = vec![f64::NEG_INFINITY; objectives.len()];
-        let row = |objective| Row { objective, splits: &[], extra: None, slopes: &best };
-        let rows = objectives.into_iter().map(row).collect();
-        let mut tuned = Tuned::new((prepared, &*analysis, &choices), id, rows);
-        let mut rate = TUNING_RATE;
-        for climb in 0..=extent.climbs {
-            if extent.deadline.is_some_and(|d| Instant::now() >= d) {
-                break;
-            }
-            found.iter_mut().zip(tuned.bounds()).for_each(|(f, b)| *f = f.max(b));
-            if climb < extent.climbs {
-                tuned.climb(rate);
-                rate *= 0.95;
-            }
-        }
-        found
-    };
-    let found: Vec<f64> = match chosen.len() <= size {
-        true => search(&chosen),
-        false => chosen.par_chunks(size).flat_map_iter(search).collect(),
-    };
-    analysis.bounds[id.0].meet_found(&chosen, &found, node.grid)
+    let enough = |i: usize, lo: f64, hi: f64| !wanted(i, lo, hi);
+    let effort = extent.effort.after(sharpened);
+    let found = sharpen::sharpen((prepared, &*analysis), id, &chosen, effort, extent.until, enough);
+    analysis.bounds[id.0].meet_found(&chosen, &found, node.grid)?;
+    Ok(true)
 }
-
-/// Open elements times functionals that are tuned together.
-const TUNED_TOGETHER: usize = 100_000;
-/// The first step of a line between its ends.
-const TUNING_RATE: f64 = 0.3;
 
 /// Elements of a value in groups that are worked on together (two functionals for each). In a picture neighbours of one line go together, because what
 /// they depend on is nearly the same patch.

@@ -107,6 +107,7 @@ impl Ends {
 /// # Rounding
 /// The slope and the offset each differ from the exact ones by at most 5 roundings of their terms; the offset is moved outward by
 /// 8 u of all terms, which also covers the rounding of this sum. Where t is an end, the line is that end.
+#[inline(always)]
 pub(super) fn blend(a: Line, b: Line, t: f64, side: f64, magnitude: f64) -> Line {
     if t <= 0.0 || a == b {
         return a;

@@ -396,7 +396,10 @@ impl ScalarFn {
                 let jump = if k == 0 || k == n { jump } else { jump / 2.0 };
                 s.values[k] + jump * ((x - left) / (right - left).max(f64::MIN_POSITIVE) - 0.5)
             }
-            ScalarFn::Piecewise(p) => p.enclosure(x).0,
+            ScalarFn::Piecewise(p) => {
+                let ((kx, ky), slope) = p.piece(x);
+                ky + slope * (x - kx)
+            }
         }
     }
 

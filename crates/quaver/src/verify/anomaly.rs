@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use super::attack::Attack;
 use super::decide::PLACES;
 use super::{Limit, NotAClassifier, Options};
-use crate::bounds::{Bounds, Prepared, analyse, tighten};
+use crate::bounds::{Bounds, Prepared, Until, analyse, tighten};
 use crate::model::lower::Lowered;
 use crate::net::{Affine, Enclosure, Grid, LinearMap, Net, Node, NodeId, Op, Rounding, Spread, execute_between};
 use crate::num::round::{add_down, add_up, mul_down, mul_up, sub_up};
@@ -153,7 +153,7 @@ impl Differing {
             if place != PLACES[0] {
                 analysis.choose_lines(&prepared, place);
             }
-            if tighten(&prepared, &mut analysis, self.difference, None, |_, _| true).is_err() {
+            if tighten(&prepared, &mut analysis, self.difference, Until::default(), |_, _, _| true).is_err() {
                 break;
             }
         }

@@ -17,6 +17,7 @@ pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 pub use decide::Verifier;
 pub use milp::{Answers, BigM, Milp};
 
+use crate::bounds::Until;
 use crate::model::lower::Lowered;
 use crate::property::Robustness;
 
@@ -155,6 +156,10 @@ struct Limit {
 impl Limit {
     fn new(options: &Options) -> Self {
         Limit { deadline: Instant::now() + options.timeout, stop: options.stop.clone() }
+    }
+
+    fn until(&self) -> Until<'_> {
+        Until { deadline: Some(self.deadline), stop: self.stop.as_deref() }
     }
 
     fn left(&self) -> Duration {

@@ -9,12 +9,15 @@ pub(in crate::verify) struct Frame {
     pub region: Region,
     pub analysis: Analysis,
     pub choices: Choices,
+    /// Whether more effort would narrow the bounds.
+    pub rough: bool,
 }
 
 impl Frame {
     /// A box with its bounds, which reach up to the value `last`.
     pub fn new(prepared: &Prepared, region: Region, analysis: Analysis, last: NodeId) -> Self {
         let choices = Choices::new(prepared, &analysis, last);
-        Frame { region, analysis, choices }
+        let rough = choices.rest_on_bounds(prepared);
+        Frame { region, analysis, choices, rough }
     }
 }

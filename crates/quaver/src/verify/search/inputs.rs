@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::neurons::Domain;
 use super::{FEW_INPUTS, Search, Step};
-use crate::bounds::{Bounds, NoBounds, Row, Tuned};
+use crate::bounds::{Bounds, Effort, NoBounds, Row, Tuned};
 use crate::net::Grid;
 use crate::property::Region;
 use crate::verify::confirm::{exactly, is_exact};
 use crate::verify::goal::Goal;
 
-/// Steps uphill for each element where splits of functions follow.
-const FRAME_CLIMBS: usize = 30;
+/// What is done for the bounds of each element where splits of functions follow.
+pub(super) const FRAME: Effort = Effort { climbs: 30, leaves: 1 };
 
 /// A box.
 pub(in crate::verify) struct Part {
@@ -38,7 +38,7 @@ impl Part {
 impl Search<'_> {
     /// Excludes a box, or splits it.
     pub(super) fn bound_box(&self, part: Part, step: &mut Step) {
-        let analysis = match self.analyse(&part.region, part.known.as_deref().map(|k| &k[..]), 0) {
+        let analysis = match self.analyse(&part.region, part.known.as_deref().map(|k| &k[..]), Effort::NONE) {
             Ok(analysis) => analysis,
             Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
@@ -76,7 +76,7 @@ impl Search<'_> {
         if free > FEW_INPUTS {
             let left: Vec<(usize, f64)> = left.iter().map(|&(row, gap)| (part.goals[row], gap)).collect();
             drop(tuned);
-            return self.refine(&frame, &left, step);
+            return self.refine(&frame, &left, FRAME, step);
         }
         let bound = left.iter().map(|l| l.1).fold(f64::INFINITY, f64::min);
         let goals = left.iter().map(|&(row, _)| part.goals[row]).collect();
@@ -86,8 +86,8 @@ impl Search<'_> {
     }
 
     /// Bounds a box once more, with lines tuned for every element, as the frame of a search by splits of pointwise functions.
-    fn refine(&self, frame: &Frame, goals: &[(usize, f64)], step: &mut Step) {
-        let frame = match self.analyse(&frame.region, Some(&frame.analysis.bounds), FRAME_CLIMBS) {
+    pub(super) fn refine(&self, frame: &Frame, goals: &[(usize, f64)], effort: Effort, step: &mut Step) {
+        let frame = match self.analyse(&frame.region, Some(&frame.analysis.bounds), effort) {
             Ok(analysis) => Arc::new(self.frame(frame.region.clone(), analysis)),
             Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),

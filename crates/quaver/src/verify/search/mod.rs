@@ -4,19 +4,21 @@
 //! kept on a stack, so that few are open at a time; each thread takes some from its top, bounds them together, and puts back the halves of
 //! what is left.
 
+mod deepen;
 mod frame;
 mod inputs;
 mod neurons;
 mod queue;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::attack::{Attack, Confirm, Space};
 use super::decide::View;
 use super::goal::Goal;
 use super::{Limit, Options, Witness};
-use crate::bounds::{Analysis, Bounds, Extent, NoBounds, analyse_within};
+use crate::bounds::{Analysis, Bounds, Effort, Extent, NoBounds, analyse_within};
 use crate::net::NodeId;
 use crate::property::Region;
 use frame::Frame;
@@ -36,6 +38,12 @@ pub(super) enum Outcome {
         why: &'static str,
         open: u64,
     },
+}
+
+/// How a search ended for the time being.
+enum Explored {
+    Ended(Outcome),
+    Paused(Step),
 }
 
 /// A search on one net.
@@ -72,6 +80,14 @@ impl Part {
         }
     }
 
+    /// The frame that it is a part of.
+    fn frame(&self) -> Option<&Arc<Frame>> {
+        match self {
+            Part::Box(_) => None,
+            Part::Split(d) => Some(&d.frame),
+        }
+    }
+
     /// A proved lower bound on its gap.
     fn bound(&self) -> f64 {
         match self {
@@ -103,26 +119,43 @@ impl Step {
 impl<'s> Search<'s> {
     /// Splits until every part is excluded, a witness is found, or a limit is reached.
     pub fn run(&self) -> Outcome {
-        let whole = Region { lo: self.space.lo.clone(), hi: self.space.hi.clone() };
-        let queue = Queue::new(inputs::Part::whole(whole, self.goals.len()));
+        let region = Region { lo: self.space.lo.clone(), hi: self.space.hi.clone() };
+        let few = region.lo.iter().zip(&region.hi).filter(|(l, h)| l < h).count() <= FEW_INPUTS;
+        let whole = Part::Box(inputs::Part::whole(region, self.goals.len()));
+        if !few {
+            return self.deepen(whole);
+        }
+        match self.explore(Step { open: vec![whole], ..Step::default() }, None) {
+            Explored::Ended(outcome) => outcome,
+            Explored::Paused(_) => unreachable!("there is no pause"),
+        }
+    }
+
+    /// Explores what is open. If that is not over at the time of a pause, and everything that is open can be split, it is given back.
+    fn explore(&self, step: Step, pause: Option<Instant>) -> Explored {
+        if let Some(witness) = step.witness {
+            return Explored::Ended(Outcome::Found(witness));
+        }
+        let queue = Queue::default();
+        queue.put(step, 0);
         let result = Mutex::new(None);
         // A thread of a pool must not sleep: others of the pool may need it.
         if self.options.threads <= 1 || rayon::current_thread_index().is_some() {
-            self.work(&queue, &result);
+            self.work(&queue, &result, pause);
         } else {
             std::thread::scope(|scope| {
                 for _ in 0..self.options.threads {
-                    scope.spawn(|| self.work(&queue, &result));
+                    scope.spawn(|| self.work(&queue, &result, pause));
                 }
             });
         }
-        if let Some(witness) = result.into_inner().unwrap_or(None) {
-            return Outcome::Found(witness);
+        match result.into_inner().unwrap_or(None) {
+            Some(witness) => Explored::Ended(Outcome::Found(witness)),
+            None => queue.end(),
         }
-        queue.outcome()
     }
 
-    fn work(&self, queue: &Queue, result: &Mutex<Option<Witness>>) {
+    fn work(&self, queue: &Queue, result: &Mutex<Option<Witness>>, pause: Option<Instant>) {
         // Others must not wait for a thread that fails.
         let _guard = queue.guard();
         while let Some(parts) = queue.take(self.batch()) {
@@ -141,6 +174,8 @@ impl<'s> Search<'s> {
                 if done >= self.options.subproblems { Some("limit of subproblems") } else { self.limit.reached() };
             if let Some(why) = limit {
                 queue.stop(why);
+            } else if pause.is_some_and(|p| Instant::now() >= p) {
+                queue.pause();
             } else if queue.bytes() > self.options.memory {
                 queue.stop("memory limit");
             }
@@ -203,9 +238,9 @@ impl<'s> Search<'s> {
     }
 
     /// Bounds for a box; what is known about a box around it still holds.
-    fn analyse(&self, region: &Region, known: Option<&[Bounds]>, climbs: usize) -> Result<Analysis, NoBounds> {
-        let (start, last, deadline) = (self.view.root, self.observed(), Some(self.limit.deadline));
-        analyse_within(self.view.prepared, Extent { start, region, last, all: false, climbs, deadline }, known)
+    fn analyse(&self, region: &Region, known: Option<&[Bounds]>, effort: Effort) -> Result<Analysis, NoBounds> {
+        let (start, last, until) = (self.view.root, self.observed(), self.limit.until());
+        analyse_within(self.view.prepared, Extent { start, region, last, all: false, effort, until }, known)
     }
 
     fn frame(&self, region: Region, analysis: Analysis) -> Frame {

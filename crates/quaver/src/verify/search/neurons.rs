@@ -4,26 +4,26 @@ use std::sync::Arc;
 
 use super::frame::Frame;
 use super::{Part, Search, Step};
-use crate::bounds::{Bounds, Cost, Ends, Objective, Row, Split, Tuned};
-use crate::net::{Grid, NodeId, Op, ScalarFn};
+use crate::bounds::{Bounds, Cut, Objective, Row, Split, Tuned, cuts};
+use crate::net::NodeId;
 
 /// Steps uphill for a part, and for a whole frame.
-const CLIMBS: usize = 10;
+const CLIMBS: usize = 6;
 const FIRST_CLIMBS: usize = 40;
 /// How far a step moves a line between its ends, at first; later steps are smaller.
 const RATE: f64 = 0.3;
 const DECAY: f64 = 0.94;
 /// Splits of a part that are tried. Where functions jump, one walk for each half says little of what a split is worth in the end, and the first
 /// two candidates are better than what a choice among many finds.
-const TRIED: usize = 16;
+const TRIED: usize = 8;
 const TRIED_AT_JUMPS: usize = 2;
 /// Functionals of one walk.
 const ROWS: usize = 256;
 
 /// A part of a frame.
 pub(in crate::verify) struct Domain {
-    frame: Arc<Frame>,
-    goal: usize,
+    pub frame: Arc<Frame>,
+    pub goal: usize,
     splits: Vec<Split>,
     /// Where lines and multipliers stood (see [`Tuned::slopes`]).
     slopes: Arc<Vec<f32>>,
@@ -69,9 +69,6 @@ impl Domain {
     }
 }
 
-/// The two constraints of a split.
-type Cut = [Split; 2];
-
 impl Search<'_> {
     /// Excludes parts of one frame, or splits each.
     pub(super) fn bound_domains(&self, mut domains: Vec<Domain>, step: &mut Step) {
@@ -110,8 +107,14 @@ impl Search<'_> {
             }
             domain.slopes = Arc::new(tuned.slopes(row));
             domain.weights = Arc::new(tuned.objectives()[row].weights.clone());
-            tuned.betas(row, &mut domain.splits);
-            let cuts = self.cuts(domain, tuned.costs(row));
+        }
+        tuned.note_betas(domains.iter_mut().map(|d| &mut d.splits[..]).collect());
+        let costs = tuned.costs(&rows, |row, value, element| domains[row].interval(value, element));
+        for (&row, costs) in rows.iter().zip(costs) {
+            let domain = &domains[row];
+            let tried = |jumps: bool| if jumps { TRIED_AT_JUMPS } else { TRIED };
+            let interval = |value: NodeId, element: usize| domain.interval(value, element);
+            let cuts = cuts(self.view.prepared.net, interval, costs, tried);
             if cuts.is_empty() {
                 let steepness = |i| tuned.steepness(self.view.root, i, row);
                 let known = Arc::new(domain.known());
@@ -173,66 +176,4 @@ impl Search<'_> {
         let (a, b) = (gain(gaps[0]), gain(gaps[1]));
         a.min(b) + 0.1 * a.max(b)
     }
-
-    /// The splits of a part that are worth trying: where the relaxation costs most, at its point and at worst.
-    fn cuts(&self, domain: &Domain, mut costs: Vec<Cost>) -> Vec<Cut> {
-        let jumps = costs.iter().any(|c| self.jumps(c));
-        let tried = if jumps { TRIED_AT_JUMPS } else { TRIED };
-        let mut chosen: Vec<Cost> = vec![];
-        let key: [fn(&Cost) -> f64; 2] = [|c| c.here, |c| c.most];
-        for (by, key) in key.into_iter().enumerate() {
-            costs.sort_by(|a, b| key(b).total_cmp(&key(a)));
-            for cost in costs.iter().filter(|c| key(c) > 0.0) {
-                if chosen.len() >= tried * (by + 1) / 2 {
-                    break;
-                }
-                if !chosen.iter().any(|c| (c.reader, c.element) == (cost.reader, cost.element)) {
-                    chosen.push(*cost);
-                }
-            }
-        }
-        chosen.iter().flat_map(|c| self.cuts_of(domain, c)).take(tried).collect()
-    }
-
-    fn jumps(&self, cost: &Cost) -> bool {
-        match &self.view.prepared.net.node(cost.reader).op {
-            Op::Pointwise(p) => !p.functions.at(cost.element).is_continuous(),
-            Op::Input(_) | Op::Affine(_) | Op::Max(_) | Op::Move(_) => false,
-        }
-    }
-
-    fn cuts_of(&self, domain: &Domain, cost: &Cost) -> Vec<Cut> {
-        let Cost { reader, element, at, .. } = *cost;
-        let net = self.view.prepared.net;
-        let Op::Pointwise(p) = &net.node(reader).op else { return vec![] };
-        let (f, grid) = (p.functions.at(element), net.node(p.input).grid);
-        let (l, u) = domain.interval(p.input, element);
-        let split = |side: f64, at: f64| {
-            let interval = if side > 0.0 { (l, at) } else { (at, u) };
-            let ends = Ends::new(f, grid, interval.0, interval.1);
-            Split { reader, value: p.input, element, at, side, interval, ends, beta: 0.0 }
-        };
-        places(f, grid, (l, u), at).into_iter().map(|(below, above)| [split(1.0, below), split(-1.0, above)]).collect()
-    }
-}
-
-/// Where a function on [l, u] may be cut: the last argument of the lower part and the first of the upper.
-fn places(f: &ScalarFn, grid: Grid, (l, u): (f64, f64), x: f64) -> Vec<(f64, f64)> {
-    let mut all: Vec<(f64, f64)> = f.breaks(grid).filter(|(below, above)| l <= *below && *above <= u).collect();
-    all.retain(|(below, above)| *below < u && l < *above);
-    if all.len() <= 2 {
-        return all;
-    }
-    // Where the relaxation's point is, and where plateaus end.
-    let (first, last) = (all[0], all[all.len() - 1]);
-    let nearest = all.iter().min_by(|a, b| (a.0 - x).abs().total_cmp(&(b.0 - x).abs()));
-    let mut chosen: Vec<(f64, f64)> = nearest.into_iter().copied().collect();
-    let wide = 0.2 * (u - l);
-    if first.0 - l > wide {
-        chosen.push(first);
-    }
-    if u - last.1 > wide {
-        chosen.push(last);
-    }
-    chosen
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Outcome, Part, Step, inputs};
+use super::{Explored, Outcome, Part, Step};
 
 /// Parts that cannot be split, after which the search gives up.
 const MOST_STUCK: u64 = 64;
@@ -12,11 +12,13 @@ const MOST_STUCK: u64 = 64;
 const MOST_BROAD: usize = 20_000;
 
 /// A stack of open parts. A thread that finds it empty waits while another thread may still put parts back.
+#[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
 }
 
+#[derive(Default)]
 struct State {
     open: VecDeque<Part>,
     /// How often parts were taken.
@@ -29,25 +31,11 @@ struct State {
     stuck: u64,
     stuck_because: Option<&'static str>,
     /// The least gap of a part that is closed.
-    excluded: f64,
+    excluded: Option<f64>,
+    paused: bool,
 }
 
 impl Queue {
-    pub fn new(first: inputs::Part) -> Self {
-        let open = VecDeque::from([Part::Box(first)]);
-        let state = State {
-            open,
-            turns: 0,
-            bytes: 0,
-            taken: 0,
-            stopped: None,
-            stuck: 0,
-            stuck_because: None,
-            excluded: f64::INFINITY,
-        };
-        Queue { state: Mutex::new(state), changed: Condvar::new() }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,7 +44,7 @@ impl Queue {
     pub fn take(&self, most: usize) -> Option<Vec<Part>> {
         let mut state = self.lock();
         loop {
-            if state.stopped.is_some() {
+            if state.stopped.is_some() || state.paused {
                 return None;
             }
             if !state.open.is_empty() {
@@ -78,7 +66,7 @@ impl Queue {
         state.taken -= count;
         state.bytes += step.open.iter().map(Part::bytes).sum::<usize>();
         state.open.extend(step.open);
-        state.excluded = state.excluded.min(step.excluded.unwrap_or(f64::INFINITY));
+        state.excluded = state.excluded.into_iter().chain(step.excluded).reduce(f64::min);
         if step.stuck.is_some() {
             // The search goes on: there may be a witness elsewhere.
             state.stuck += 1;
@@ -98,6 +86,14 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Lets no more parts be taken, if everything that is open can be split.
+    pub fn pause(&self) {
+        let mut state = self.lock();
+        state.paused = state.stuck == 0;
+        drop(state);
+        self.changed.notify_all();
+    }
+
     pub fn guard(&self) -> Guard<'_> {
         Guard(self)
     }
@@ -107,16 +103,21 @@ impl Queue {
     }
 
     /// How the search ended, once no thread is working any more.
-    pub fn outcome(self) -> Outcome {
+    pub fn end(self) -> Explored {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let open = state.open.len() as u64 + state.stuck + state.taken;
+        let excluded = state.excluded.unwrap_or(f64::INFINITY);
         if open == 0 {
-            return Outcome::Excluded(state.excluded);
+            return Explored::Ended(Outcome::Excluded(excluded));
+        }
+        if state.paused && state.stopped.is_none() && state.stuck + state.taken == 0 {
+            return Explored::Paused(Step { open: state.open.into(), excluded: state.excluded, ..Step::default() });
         }
         // Of a part that is stuck or was not given back nothing is known.
-        let unknown = if state.stuck + state.taken > 0 { f64::NEG_INFINITY } else { state.excluded };
+        let unknown = if state.stuck + state.taken > 0 { f64::NEG_INFINITY } else { excluded };
         let bound = state.open.iter().map(Part::bound).fold(unknown, f64::min);
-        Outcome::Stopped { bound, why: state.stopped.or(state.stuck_because).unwrap_or("stopped"), open }
+        let why = state.stopped.or(state.stuck_because).unwrap_or("stopped");
+        Explored::Ended(Outcome::Stopped { bound, why, open })
     }
 }
 

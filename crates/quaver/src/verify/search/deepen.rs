@@ -1,0 +1,74 @@
+//! Frames that get better: bounds on intermediate values by branch and bound, with more effort each time that a search with what there is does not
+//! end soon. In a deep net a bound that is a little better in every layer is a lot better in the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::frame::Frame;
+use super::inputs::FRAME;
+use super::{Explored, Outcome, Part, Search, Step};
+use crate::bounds::Effort;
+
+/// Parts for each element when the first frame does not do, and how many times more each time after.
+const FIRST_LEAVES: usize = 32;
+const MORE: usize = 4;
+const MOST_LEAVES: usize = 1 << 15;
+/// A better frame is made if this share of the time that is left is enough for it.
+const SHARE: f64 = 0.6;
+/// How long a search goes on before the next frame, in terms of the time for that; and where the last one has gained more than half.
+const SEARCH: f64 = 0.25;
+const SEARCH_BRIEFLY: f64 = 0.1;
+
+impl Search<'_> {
+    /// Bounds the whole region with more and more effort, and searches in between.
+    pub(super) fn deepen(&self, whole: Part) -> Outcome {
+        let mut effort = FRAME;
+        let mut begun = Instant::now();
+        let mut step = self.step(vec![whole]);
+        let mut before = f64::NEG_INFINITY;
+        loop {
+            let next = Effort { leaves: (effort.leaves * MORE).max(FIRST_LEAVES), ..effort };
+            let needed = begun.elapsed().mul_f64(next.cost() / effort.cost());
+            let frame = frame_of_all(&step.open);
+            let gains = frame.is_some_and(|f| f.rough) && next.leaves <= MOST_LEAVES;
+            let goes_on = gains && needed < self.limit.left().mul_f64(SHARE);
+            let bound = step.open.iter().map(Part::bound).fold(f64::INFINITY, f64::min);
+            let search = if bound > before / 2.0 { SEARCH_BRIEFLY } else { SEARCH };
+            before = bound;
+            let pause = goes_on.then(|| Instant::now() + needed.mul_f64(search));
+            match self.explore(step, pause) {
+                Explored::Ended(outcome) => return outcome,
+                Explored::Paused(left) => {
+                    effort = next;
+                    begun = Instant::now();
+                    step = self.reframe(left, effort);
+                }
+            }
+        }
+    }
+
+    /// Bounds the frame of all parts with more effort, in place of the parts.
+    fn reframe(&self, parts: Step, effort: Effort) -> Step {
+        let Some(frame) = frame_of_all(&parts.open).cloned() else { return parts };
+        let mut goals: BTreeMap<usize, f64> = BTreeMap::new();
+        for part in &parts.open {
+            if let Part::Split(d) = part {
+                let gap = goals.entry(d.goal).or_insert(f64::INFINITY);
+                *gap = gap.min(d.bound);
+            }
+        }
+        let mut step = Step { excluded: parts.excluded, ..Step::default() };
+        drop(parts.open);
+        let goals: Vec<(usize, f64)> = goals.into_iter().collect();
+        self.refine(&frame, &goals, effort, &mut step);
+        step
+    }
+}
+
+/// The frame of some parts, if it is the same and they have no other.
+fn frame_of_all(parts: &[Part]) -> Option<&Arc<Frame>> {
+    let mut frames = parts.iter().map(Part::frame);
+    let first = frames.next()??;
+    frames.all(|f| f.is_some_and(|f| Arc::ptr_eq(f, first))).then_some(first)
+}
