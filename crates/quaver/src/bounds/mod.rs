@@ -22,7 +22,7 @@ pub use backward::lower_bounds;
 pub use interval::{interval, interval_until};
 pub use relax::{Ends, Line, Lines, relax};
 pub(crate) use sharpen::Effort;
-pub(crate) use split::{Cut, cuts};
+pub(crate) use split::cut;
 pub(crate) use tuned::{Choices, Functional, Objective, Row, Split, Tuned};
 
 /// Bounds on every element of one value.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::split::{Cut, cuts};
+use super::split::{Cut, cut};
 use super::tuned::{Choices, Functional, Objective, Row, Split, Tuned};
 use super::{Analysis, Prepared, Until};
 use crate::net::NodeId;
@@ -179,7 +179,7 @@ impl Work<'_> {
     fn bound(&self, trees: &[Tree], fresh: &mut [(usize, Leaf)], climbs: usize) {
         let row = |(t, leaf): &'_ (usize, Leaf)| (trees[*t].objective(), leaf.splits.clone(), leaf.slopes.clone());
         let parts: Vec<_> = fresh.iter().map(row).collect();
-        let rows = parts.iter().map(|p| Row { objective: p.0.clone(), splits: &p.1, extra: None, slopes: &p.2 });
+        let rows = parts.iter().map(|p| Row { objective: p.0.clone(), splits: &p.1, slopes: &p.2 });
         let mut tuned = Tuned::new((self.prepared, self.analysis, &self.choices), self.id, rows.collect());
         let mut rate = RATE;
         for climb in 0..=climbs {
@@ -198,7 +198,7 @@ impl Work<'_> {
         let costs = tuned.costs(&rows, interval);
         for (row, ((_, leaf), costs)) in fresh.iter_mut().zip(costs).enumerate() {
             let interval = |value: NodeId, element: usize| leaf.interval(self.analysis, value, element);
-            leaf.cut = cuts(self.prepared.net, interval, costs, |_| 1).into_iter().next();
+            leaf.cut = cut(self.prepared.net, interval, costs);
             leaf.slopes = Arc::new(tuned.slopes(row));
         }
         tuned.note_betas(fresh.iter_mut().map(|(_, leaf)| &mut leaf.splits[..]).collect());

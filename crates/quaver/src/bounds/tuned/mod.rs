@@ -90,8 +90,6 @@ pub(crate) struct Row<'r> {
     pub objective: Objective,
     /// The constraints that hold; of those on one element the last says what the function's lines are.
     pub splits: &'r [Split],
-    /// One more.
-    pub extra: Option<&'r Split>,
     /// Where the lines are (see [`Choices::best`]).
     pub slopes: &'r [f32],
 }
@@ -130,7 +128,7 @@ impl<'t> Tuned<'t> {
         let mut splits = vec![];
         let mut own = vec![vec![]; nodes.len()];
         for (r, row) in rows.iter().enumerate() {
-            for split in row.splits.iter().chain(row.extra) {
+            for split in row.splits {
                 let node = &nodes[split.reader.0];
                 if let Some(place) = node.as_ref().and_then(|n| n.place(split.element)) {
                     own[split.reader.0].push((place * rows.len() + r, split.ends));

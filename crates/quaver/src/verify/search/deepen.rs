@@ -11,11 +11,13 @@ use super::{Explored, Outcome, Part, Search, Step};
 use crate::bounds::Effort;
 
 /// Parts for each element when the first frame does not do, and how many times more each time after.
-const FIRST_LEAVES: usize = 32;
+const FIRST_LEAVES: usize = 8;
 const MORE: usize = 4;
 const MOST_LEAVES: usize = 1 << 15;
 /// A better frame is made if this share of the time that is left is enough for it.
 const SHARE: f64 = 0.6;
+/// Better frames are made as long as each leaves at most this share of the functions open that the one before left open.
+const GAIN: f64 = 0.95;
 /// How long a search goes on before the next frame, in terms of the time for that; and where the last one has gained more than half.
 const SEARCH: f64 = 0.25;
 const SEARCH_BRIEFLY: f64 = 0.1;
@@ -26,12 +28,15 @@ impl Search<'_> {
         let mut effort = FRAME;
         let mut begun = Instant::now();
         let mut step = self.step(vec![whole]);
-        let mut before = f64::NEG_INFINITY;
+        let (mut before, mut open) = (f64::NEG_INFINITY, usize::MAX);
         loop {
             let next = Effort { leaves: (effort.leaves * MORE).max(FIRST_LEAVES), ..effort };
             let needed = begun.elapsed().mul_f64(next.cost() / effort.cost());
             let frame = frame_of_all(&step.open);
-            let gains = frame.is_some_and(|f| f.rough) && next.leaves <= MOST_LEAVES;
+            let choices = frame.map_or(0, |f| f.choices.len());
+            let gained = (choices as f64) < GAIN * open as f64;
+            open = choices;
+            let gains = gained && frame.is_some_and(|f| f.rough) && next.leaves <= MOST_LEAVES;
             let goes_on = gains && needed < self.limit.left().mul_f64(SHARE);
             let bound = step.open.iter().map(Part::bound).fold(f64::INFINITY, f64::min);
             let search = if bound > before / 2.0 { SEARCH_BRIEFLY } else { SEARCH };

@@ -52,7 +52,7 @@ impl Search<'_> {
         let frame = self.frame(part.region, analysis);
         let observed = &frame.analysis.bounds[self.observed().0];
         let best = frame.choices.best();
-        let row = |g: &&Goal| Row { objective: g.objective(observed), splits: &[], extra: None, slopes: &best };
+        let row = |g: &&Goal| Row { objective: g.objective(observed), splits: &[], slopes: &best };
         let context = (self.view.prepared, &frame.analysis, &frame.choices);
         let mut tuned = Tuned::new(context, self.observed(), goals.iter().map(row).collect());
         self.improve(&mut tuned, &part.goals, &mut gaps);

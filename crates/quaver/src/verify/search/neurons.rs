@@ -4,22 +4,17 @@ use std::sync::Arc;
 
 use super::frame::Frame;
 use super::{Part, Search, Step};
-use crate::bounds::{Bounds, Cut, Objective, Row, Split, Tuned, cuts};
+use crate::bounds::{Bounds, Objective, Row, Split, Tuned, cut};
 use crate::net::NodeId;
 
 /// Steps uphill for a part, and for a whole frame.
-const CLIMBS: usize = 6;
+const CLIMBS: usize = 4;
 const FIRST_CLIMBS: usize = 40;
 /// How far a step moves a line between its ends, at first; later steps are smaller.
 const RATE: f64 = 0.3;
 const DECAY: f64 = 0.94;
-/// Splits of a part that are tried. Where functions jump, one walk for each half says little of what a split is worth in the end, and the first
-/// two candidates are better than what a choice among many finds.
-const TRIED: usize = 8;
-const TRIED_AT_JUMPS: usize = 2;
-/// Functionals of one walk.
-const ROWS: usize = 256;
-
+/// Parts of a batch whose relaxation's points are executed.
+const EXECUTED: usize = 16;
 /// A part of a frame.
 pub(in crate::verify) struct Domain {
     pub frame: Arc<Frame>,
@@ -62,10 +57,10 @@ impl Domain {
         bounds
     }
 
-    fn child(&self, split: Split, bound: f64) -> Domain {
+    fn child(&self, split: Split) -> Domain {
         let splits = self.splits.iter().cloned().chain([split]).collect();
         let (frame, slopes, weights) = (self.frame.clone(), self.slopes.clone(), self.weights.clone());
-        Domain { frame, goal: self.goal, splits, slopes, weights, bound }
+        Domain { frame, goal: self.goal, splits, slopes, weights, bound: self.bound }
     }
 }
 
@@ -76,7 +71,7 @@ impl Search<'_> {
         let frame = domains[0].frame.clone();
         let goals: Vec<usize> = domains.iter().map(|d| d.goal).collect();
         let mut gaps: Vec<f64> = domains.iter().map(|d| d.bound).collect();
-        let mut tuned = self.tuned(&frame, &domains.iter().map(|d| (d, None)).collect::<Vec<_>>());
+        let mut tuned = self.tuned(&frame, &domains);
         let climbs = if first { FIRST_CLIMBS } else { CLIMBS };
         let mut rate = RATE;
         for climb in 0..=climbs {
@@ -88,13 +83,15 @@ impl Search<'_> {
             tuned.climb(rate);
             rate *= DECAY;
         }
-        let mut candidates: Vec<(usize, Vec<Cut>)> = vec![];
         let open = |row: &usize| !self.goals[goals[*row]].excluded(gaps[*row]);
         let rows: Vec<usize> = (0..domains.len()).filter(open).collect();
-        let points = rows
+        let mut nearest = rows.clone();
+        nearest.sort_by(|&a, &b| gaps[a].total_cmp(&gaps[b]));
+        nearest.truncate(EXECUTED);
+        let points = nearest
             .iter()
-            .flat_map(|&row| [(tuned.point(self.view.root, row), goals[row]), (tuned.mean(row), goals[row])]);
-        let points = points.collect();
+            .flat_map(|&row| [(tuned.point(self.view.root, row), goals[row]), (tuned.mean(row), goals[row])])
+            .collect();
         step.witness = self.try_points(points).0;
         if step.witness.is_some() {
             return;
@@ -112,68 +109,23 @@ impl Search<'_> {
         let costs = tuned.costs(&rows, |row, value, element| domains[row].interval(value, element));
         for (&row, costs) in rows.iter().zip(costs) {
             let domain = &domains[row];
-            let tried = |jumps: bool| if jumps { TRIED_AT_JUMPS } else { TRIED };
             let interval = |value: NodeId, element: usize| domain.interval(value, element);
-            let cuts = cuts(self.view.prepared.net, interval, costs, tried);
-            if cuts.is_empty() {
-                let steepness = |i| tuned.steepness(self.view.root, i, row);
-                let known = Arc::new(domain.known());
-                self.halve(&frame.region, known, vec![domain.goal], gaps[row], &steepness, step);
-            } else {
-                candidates.push((row, cuts));
-            }
-        }
-        drop(tuned);
-        self.split(&domains, candidates, step);
-    }
-
-    /// A batch of parts, each with a constraint more if there is one.
-    fn tuned<'t>(&'t self, frame: &'t Frame, parts: &[(&Domain, Option<&Split>)]) -> Tuned<'t> {
-        let within = &frame.analysis.bounds[self.observed().0];
-        let mut rows = Vec::with_capacity(parts.len());
-        for &(d, extra) in parts {
-            let objective = Objective { weights: d.weights.to_vec(), ..self.goals[d.goal].objective(within) };
-            rows.push(Row { objective, splits: &d.splits, extra, slopes: &d.slopes });
-        }
-        Tuned::new((self.view.prepared, &frame.analysis, &frame.choices), self.observed(), rows)
-    }
-
-    /// Tries the splits of every part by one walk for each half, and keeps the best of each part.
-    fn split(&self, domains: &[Domain], candidates: Vec<(usize, Vec<Cut>)>, step: &mut Step) {
-        let halves: Vec<(&Domain, &Split)> =
-            candidates.iter().flat_map(|(row, cuts)| cuts.iter().flatten().map(|s| (&domains[*row], s))).collect();
-        let mut found = Vec::with_capacity(halves.len());
-        for chunk in halves.chunks(ROWS) {
-            let goals: Vec<usize> = chunk.iter().map(|(d, _)| d.goal).collect();
-            let mut gaps: Vec<f64> = chunk.iter().map(|(d, _)| d.bound).collect();
-            let parts: Vec<_> = chunk.iter().map(|&(d, s)| (d, Some(s))).collect();
-            self.improve(&mut self.tuned(&chunk[0].0.frame, &parts), &goals, &mut gaps);
-            found.extend(gaps);
-        }
-        let mut found = found.chunks(2);
-        for (row, cuts) in &candidates {
-            let parent = &domains[*row];
-            let tried = cuts.iter().zip(found.by_ref());
-            let worth = |gaps: &[f64]| self.worth(parent.bound, gaps);
-            let Some((cut, gaps)) = tried.max_by(|a, b| worth(a.1).total_cmp(&worth(b.1))) else { continue };
-            let mut halves: Vec<(&Split, f64)> = cut.iter().zip(gaps.iter().copied()).collect();
-            // The half that is nearer to a witness goes on top.
-            halves.sort_by(|a, b| b.1.total_cmp(&a.1));
-            for (split, gap) in halves {
-                if self.goals[parent.goal].excluded(gap) {
-                    step.exclude(gap);
-                } else {
-                    step.open.push(Part::Split(Box::new(parent.child(split.clone(), gap))));
+            match cut(self.view.prepared.net, interval, costs) {
+                Some(cut) => step.open.extend(cut.map(|s| Part::Split(Box::new(domain.child(s))))),
+                None => {
+                    let steepness = |i| tuned.steepness(self.view.root, i, row);
+                    let known = Arc::new(domain.known());
+                    self.halve(&frame.region, known, vec![domain.goal], gaps[row], &steepness, step);
                 }
             }
         }
     }
 
-    /// How much a split gains.
-    fn worth(&self, parent: f64, gaps: &[f64]) -> f64 {
-        // What is gained beyond exclusion is worth nothing.
-        let gain = |gap: f64| gap.min(0.0) - parent;
-        let (a, b) = (gain(gaps[0]), gain(gaps[1]));
-        a.min(b) + 0.1 * a.max(b)
+    /// A batch of parts.
+    fn tuned<'t>(&'t self, frame: &'t Frame, parts: &[Domain]) -> Tuned<'t> {
+        let within = &frame.analysis.bounds[self.observed().0];
+        let row = |d: &'_ Domain| Objective { weights: d.weights.to_vec(), ..self.goals[d.goal].objective(within) };
+        let rows = parts.iter().map(|d| Row { objective: row(d), splits: &d.splits, slopes: &d.slopes }).collect();
+        Tuned::new((self.view.prepared, &frame.analysis, &frame.choices), self.observed(), rows)
     }
 }
