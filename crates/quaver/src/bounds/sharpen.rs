@@ -109,7 +109,7 @@ impl Tree {
 /// Every execution satisfies the splits of one part at least, and each part's bound holds for those that satisfy its splits.
 ///
 /// # Source
-/// Refinement of intermediate bounds with an exact engine: Tjeng et al. (ICLR 2019), section 4.1, and the verifiers that follow it; here by splits and
+/// Refinement of intermediate bounds with an exact engine: Tjeng et al. (ICLR 2019), and the verifiers that follow them; here by splits and
 /// multipliers.
 pub(super) fn sharpen(
     (prepared, analysis): (&Prepared, &Analysis),
