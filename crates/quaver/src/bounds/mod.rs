@@ -22,7 +22,7 @@ pub use backward::lower_bounds;
 pub use interval::{interval, interval_until};
 pub use relax::{Ends, Line, Lines, relax};
 pub(crate) use sharpen::Effort;
-pub(crate) use split::cut;
+pub(crate) use split::Branch;
 pub(crate) use tuned::{Choices, Functional, Objective, Row, Split, Tuned};
 
 /// Bounds on every element of one value.
@@ -44,6 +44,11 @@ impl Bounds {
     pub(crate) fn meet_element(&mut self, i: usize, lo: f64, hi: f64) -> Result<(), NoBounds> {
         (self.lo[i], self.hi[i]) = (self.lo[i].max(lo), self.hi[i].min(hi));
         if self.lo[i] <= self.hi[i] { Ok(()) } else { Err(NoBounds::Empty) }
+    }
+
+    /// The elements that are wanted, given their numbers and bounds.
+    fn chosen(&self, wanted: impl Fn(usize, f64, f64) -> bool) -> Vec<usize> {
+        (0..self.lo.len()).filter(|&i| wanted(i, self.lo[i], self.hi[i])).collect()
     }
 
     /// Narrows elements by lower bounds on each and on its negative in turn; those at the end may be missing.
@@ -249,7 +254,8 @@ pub(crate) fn analyse_within(
             Op::Pointwise(p) if !prepared.is_box[id.0] && id != extent.start => {
                 let wanted = |i: usize, lo: f64, hi: f64| !p.functions.at(i).is_affine_on(lo, hi);
                 tighten(prepared, &mut analysis, p.input, extent.until, wanted)?;
-                sharpened += usize::from(tune(prepared, &mut analysis, p.input, (extent, sharpened), wanted)?);
+                let extent = Extent { effort: extent.effort.after(sharpened), ..extent };
+                sharpened += usize::from(tune(prepared, &mut analysis, p.input, extent, wanted)?);
                 let lines = relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0], 0.5);
                 let bounds = fresh(&analysis)?;
                 analysis.push(bounds, vec![], Some(lines));
@@ -286,9 +292,7 @@ pub(crate) fn tighten(
         return Ok(());
     }
     let node = prepared.net.node(id);
-    let chosen =
-        (0..node.len()).filter(|&i| wanted(i, analysis.bounds[id.0].lo[i], analysis.bounds[id.0].hi[i])).collect();
-    let batches = batches(prepared.net, id, chosen);
+    let batches = batches(prepared.net, id, analysis.bounds[id.0].chosen(wanted));
     let search = |batch: &Vec<usize>| match until.is_over() {
         true => vec![],
         false => backward::lower_bounds_of_patch(prepared, analysis, id, Patch::signed_units(batch)),
@@ -302,26 +306,24 @@ pub(crate) fn tighten(
     batches.iter().zip(&found).try_for_each(|(batch, found)| bounds.meet_found(batch, found, node.grid))
 }
 
-/// [`tighten`] with lines that are tuned for each element, and by branch and bound.
+/// [`tighten`] with lines that are tuned for each element, and by branch and bound. Whether there was something to do.
 fn tune(
     prepared: &Prepared,
     analysis: &mut Analysis,
     id: NodeId,
-    (extent, sharpened): (Extent<'_>, usize),
+    extent: Extent<'_>,
     wanted: impl Fn(usize, f64, f64) -> bool + Sync,
 ) -> Result<bool, NoBounds> {
     if extent.effort.climbs == 0 || interval_is_exact(prepared, id) || id <= extent.start {
         return Ok(false);
     }
     let node = prepared.net.node(id);
-    let chosen: Vec<usize> =
-        (0..node.len()).filter(|&i| wanted(i, analysis.bounds[id.0].lo[i], analysis.bounds[id.0].hi[i])).collect();
+    let chosen = analysis.bounds[id.0].chosen(&wanted);
     if chosen.is_empty() {
         return Ok(false);
     }
     let enough = |i: usize, lo: f64, hi: f64| !wanted(i, lo, hi);
-    let effort = extent.effort.after(sharpened);
-    let found = sharpen::sharpen((prepared, &*analysis), id, &chosen, effort, extent.until, enough);
+    let found = sharpen::sharpen((prepared, &*analysis), id, &chosen, extent.effort, extent.until, enough);
     analysis.bounds[id.0].meet_found(&chosen, &found, node.grid)?;
     Ok(true)
 }

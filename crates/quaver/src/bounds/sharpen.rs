@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::split::{Cut, cut};
-use super::tuned::{Choices, Functional, Objective, Row, Split, Tuned};
+use super::split::{Branch, Cut};
+use super::tuned::{Choices, Functional, Objective, Row, Tuned};
 use super::{Analysis, Prepared, Until};
 use crate::net::NodeId;
 
@@ -50,24 +50,9 @@ const KEPT: usize = 20_000_000;
 /// A part.
 struct Leaf {
     bound: f64,
-    splits: Vec<Split>,
-    slopes: Arc<Vec<f32>>,
+    branch: Branch,
     /// Where it is split next, once it is bounded.
     cut: Option<Cut>,
-}
-
-impl Leaf {
-    /// What the splits leave of an element's bounds.
-    fn interval(&self, analysis: &Analysis, value: NodeId, element: usize) -> (f64, f64) {
-        let own = |s: &&Split| s.value == value && s.element == element;
-        let bounds = &analysis.bounds[value.0];
-        self.splits.iter().rfind(own).map_or((bounds.lo[element], bounds.hi[element]), |s| s.interval)
-    }
-
-    fn half(&self, split: Split) -> Leaf {
-        let splits = self.splits.iter().cloned().chain([split]).collect();
-        Leaf { bound: self.bound, splits, slopes: self.slopes.clone(), cut: None }
-    }
 }
 
 /// The parts that one functional, an element or its negative, is bounded on.
@@ -94,7 +79,7 @@ impl Tree {
             && let Some(cut) = self.leaves.last_mut().and_then(|l| l.cut.take())
             && let Some(leaf) = self.leaves.pop()
         {
-            halves.extend(cut.map(|split| leaf.half(split)));
+            halves.extend(cut.map(|s| Leaf { bound: leaf.bound, branch: leaf.branch.half(s), cut: None }));
         }
         halves
     }
@@ -144,7 +129,7 @@ impl Work<'_> {
         let best = Arc::new(self.choices.best());
         let both = elements.iter().flat_map(|&element| [(element, 1.0), (element, -1.0)]);
         let mut trees: Vec<Tree> = both.map(|(element, sign)| Tree { element, sign, leaves: vec![] }).collect();
-        let whole = || Leaf { bound: f64::NEG_INFINITY, splits: vec![], slopes: best.clone(), cut: None };
+        let whole = || Leaf { bound: f64::NEG_INFINITY, branch: Branch::whole(best.clone()), cut: None };
         let mut fresh: Vec<(usize, Leaf)> = (0..trees.len()).map(|t| (t, whole())).collect();
         let mut climbs = self.effort.climbs;
         while !fresh.is_empty() {
@@ -177,10 +162,8 @@ impl Work<'_> {
 
     /// Raises the bounds of parts and says where each should be split.
     fn bound(&self, trees: &[Tree], fresh: &mut [(usize, Leaf)], climbs: usize) {
-        let row = |(t, leaf): &'_ (usize, Leaf)| (trees[*t].objective(), leaf.splits.clone(), leaf.slopes.clone());
-        let parts: Vec<_> = fresh.iter().map(row).collect();
-        let rows = parts.iter().map(|p| Row { objective: p.0.clone(), splits: &p.1, slopes: &p.2 });
-        let mut tuned = Tuned::new((self.prepared, self.analysis, &self.choices), self.id, rows.collect());
+        let rows = fresh.iter().map(|f| Row { objective: trees[f.0].objective(), branch: &f.1.branch }).collect();
+        let mut tuned = Tuned::new((self.prepared, self.analysis, &self.choices), self.id, rows);
         let mut rate = RATE;
         for climb in 0..=climbs {
             fresh.iter_mut().zip(tuned.bounds()).for_each(|(f, b)| f.1.bound = f.1.bound.max(b));
@@ -193,15 +176,8 @@ impl Work<'_> {
         if self.effort.leaves <= 1 {
             return;
         }
-        let rows: Vec<usize> = (0..fresh.len()).collect();
-        let interval = |row: usize, value: NodeId, element: usize| fresh[row].1.interval(self.analysis, value, element);
-        let costs = tuned.costs(&rows, interval);
-        for (row, ((_, leaf), costs)) in fresh.iter_mut().zip(costs).enumerate() {
-            let interval = |value: NodeId, element: usize| leaf.interval(self.analysis, value, element);
-            leaf.cut = cut(self.prepared.net, interval, costs);
-            leaf.slopes = Arc::new(tuned.slopes(row));
-        }
-        tuned.note_betas(fresh.iter_mut().map(|(_, leaf)| &mut leaf.splits[..]).collect());
+        let cuts = tuned.branch(fresh.iter_mut().map(|(_, leaf)| &mut leaf.branch).enumerate().collect());
+        fresh.iter_mut().zip(cuts).for_each(|((_, leaf), cut)| leaf.cut = cut);
     }
 }
 

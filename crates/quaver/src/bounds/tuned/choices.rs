@@ -72,14 +72,9 @@ impl Choices {
 
     /// Whether some are open because of bounds that more effort might narrow.
     pub fn rest_on_bounds(&self, prepared: &Prepared) -> bool {
-        let open = prepared
-            .net
-            .nodes()
-            .iter()
-            .zip(&self.by_node)
-            .filter(|(_, f)| f.as_ref().is_some_and(|f| !f.elements.is_empty()));
-        open.into_iter().any(|(node, _)| match &node.op {
-            Op::Pointwise(p) => !interval_is_exact(prepared, p.input),
+        let is_open = |f: &Option<Free>| f.as_ref().is_some_and(|f| !f.elements.is_empty());
+        prepared.net.nodes().iter().zip(&self.by_node).any(|(node, free)| match &node.op {
+            Op::Pointwise(p) => is_open(free) && !interval_is_exact(prepared, p.input),
             Op::Input(_) | Op::Affine(_) | Op::Max(_) | Op::Move(_) => false,
         })
     }

@@ -2,6 +2,7 @@
 
 use super::Tuned;
 use crate::bounds::relax::Line;
+use crate::bounds::split::Branch;
 use crate::net::{NodeId, Op, Pointwise};
 
 /// What the gap between a function and the line in its place costs an objective; hints.
@@ -20,25 +21,25 @@ pub(crate) struct Cost {
 }
 
 impl Tuned<'_> {
-    /// What every open element costs some of the objectives, where the splits of each leave an `interval` of an element of a value.
-    pub fn costs(&mut self, chosen: &[usize], interval: impl Fn(usize, NodeId, usize) -> (f64, f64)) -> Vec<Vec<Cost>> {
+    /// What every open element costs some of the objectives, each with its part.
+    pub(super) fn costs(&mut self, parts: &[(usize, &mut Branch)]) -> Vec<Vec<Cost>> {
         self.find_point();
         let rows = self.rows();
         let open = self.state.nodes.iter().flatten().map(|n| n.free.elements.len()).sum();
-        let mut all: Vec<Vec<Cost>> = chosen.iter().map(|_| Vec::with_capacity(open)).collect();
+        let mut all: Vec<Vec<Cost>> = parts.iter().map(|_| Vec::with_capacity(open)).collect();
         for (id, node) in self.prepared.net.ids().zip(&self.state.nodes) {
             let (Some(node), Op::Pointwise(p)) = (node, &self.prepared.net.node(id).op) else { continue };
             let (bounds, point) = (&self.analysis.bounds[p.input.0], &self.smooth[p.input.0]);
             for (place, e) in node.free.elements.iter().map(|&e| e as usize).enumerate() {
                 let frame = (bounds.lo[e], bounds.hi[e]);
-                for (&row, costs) in chosen.iter().zip(&mut all) {
+                for ((row, part), costs) in parts.iter().zip(&mut all) {
                     let k = place * rows + row;
                     let (c, x) = (node.coefficients[k], point[e * rows + row]);
                     if !node.is_own[k] {
                         costs.push(cost(p, (id, e), frame, (c, x), node.lines(k)));
                         continue;
                     }
-                    let (l, u) = interval(row, p.input, e);
+                    let (l, u) = part.interval(self.analysis, p.input, e);
                     if !p.functions.at(e).is_affine_on(l, u) {
                         costs.push(cost(p, (id, e), (l, u), (c, x), node.lines(k)));
                     }

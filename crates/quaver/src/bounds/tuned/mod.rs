@@ -13,7 +13,10 @@ mod lines;
 mod objective;
 mod point;
 
+use std::sync::Arc;
+
 use super::backward::{Collector, Functionals, Sums, walk};
+use super::split::{Branch, Cut, cut};
 use super::{Analysis, Bounds, Prepared};
 use crate::net::{NodeId, Op, Patch};
 use crate::num::round::{U64, gamma64};
@@ -88,10 +91,8 @@ impl<'t> State<'t> {
 pub(crate) struct Row<'r> {
     /// What is bounded.
     pub objective: Objective,
-    /// The constraints that hold; of those on one element the last says what the function's lines are.
-    pub splits: &'r [Split],
-    /// Where the lines are (see [`Choices::best`]).
-    pub slopes: &'r [f32],
+    /// The constraints that hold, and where the lines are.
+    pub branch: &'r Branch,
 }
 
 /// A batch of objectives on one value, each with its own splits, whose bounds are improved together.
@@ -122,13 +123,13 @@ impl<'t> Tuned<'t> {
         let mut at = 0;
         for node in nodes.iter_mut().flatten() {
             let count = 2 * node.free.elements.len();
-            node.put(&rows.iter().map(|row| &row.slopes[at..at + count]).collect::<Vec<_>>());
+            node.put(&rows.iter().map(|row| &row.branch.slopes[at..at + count]).collect::<Vec<_>>());
             at += count;
         }
         let mut splits = vec![];
         let mut own = vec![vec![]; nodes.len()];
         for (r, row) in rows.iter().enumerate() {
-            for split in row.splits {
+            for split in &row.branch.splits {
                 let node = &nodes[split.reader.0];
                 if let Some(place) = node.as_ref().and_then(|n| n.place(split.element)) {
                     own[split.reader.0].push((place * rows.len() + r, split.ends));
@@ -137,7 +138,9 @@ impl<'t> Tuned<'t> {
             }
         }
         for (node, own) in nodes.iter_mut().zip(own) {
-            node.iter_mut().for_each(|n| n.set_own(own.clone()));
+            if let Some(node) = node {
+                node.set_own(own);
+            }
         }
         splits.sort_by_key(|b| std::cmp::Reverse(b.split.value));
         let objectives: Vec<Objective> = rows.into_iter().map(|r| r.objective).collect();
@@ -243,19 +246,25 @@ impl<'t> Tuned<'t> {
         }
     }
 
-    /// The places of the lines in use for one objective, for [`Self::new`].
-    pub fn slopes(&self, row: usize) -> Vec<f32> {
-        self.state.nodes.iter().flatten().flat_map(|n| n.places(row)).collect()
-    }
-
-    /// Notes the multipliers in use in the splits of each row.
-    pub fn note_betas(&self, mut splits: Vec<&mut [Split]>) {
+    /// Notes in the parts of some rows where lines and multipliers stand; where each part is split next.
+    pub fn branch(&mut self, mut parts: Vec<(usize, &mut Branch)>) -> Vec<Option<Cut>> {
+        if parts.is_empty() {
+            return vec![];
+        }
+        let mut of_row = vec![None; self.rows()];
+        for (k, (row, part)) in parts.iter_mut().enumerate() {
+            of_row[*row] = Some(k);
+            part.slopes = Arc::new(self.state.nodes.iter().flatten().flat_map(|n| n.places(*row)).collect());
+        }
         for bound in &self.state.splits {
             let s = &bound.split;
             let same = |o: &&mut Split| (o.reader, o.element, o.at, o.side) == (s.reader, s.element, s.at, s.side);
-            if let Some(split) = splits[bound.row].iter_mut().find(same) {
+            if let Some(split) = of_row[bound.row].and_then(|k| parts[k].1.splits.iter_mut().find(same)) {
                 split.beta = bound.beta;
             }
         }
+        let costs = self.costs(&parts);
+        let cut = |((_, part), costs): (&(usize, &mut Branch), _)| cut(self.prepared.net, self.analysis, part, costs);
+        parts.iter().zip(costs).map(cut).collect()
     }
 }

@@ -34,10 +34,9 @@ impl Search<'_> {
             let needed = begun.elapsed().mul_f64(next.cost() / effort.cost());
             let frame = frame_of_all(&step.open);
             let choices = frame.map_or(0, |f| f.choices.len());
-            let gained = (choices as f64) < GAIN * open as f64;
+            let gains = (choices as f64) < GAIN * open as f64 && frame.is_some_and(|f| f.rough);
             open = choices;
-            let gains = gained && frame.is_some_and(|f| f.rough) && next.leaves <= MOST_LEAVES;
-            let goes_on = gains && needed < self.limit.left().mul_f64(SHARE);
+            let goes_on = gains && next.leaves <= MOST_LEAVES && needed < self.limit.left().mul_f64(SHARE);
             let bound = step.open.iter().map(Part::bound).fold(f64::INFINITY, f64::min);
             let search = if bound > before / 2.0 { SEARCH_BRIEFLY } else { SEARCH };
             before = bound;

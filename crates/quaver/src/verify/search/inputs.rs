@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::frame::Frame;
 use super::neurons::Domain;
-use super::{FEW_INPUTS, Search, Step};
-use crate::bounds::{Bounds, Effort, NoBounds, Row, Tuned};
+use super::{Search, Step, has_few_inputs};
+use crate::bounds::{Bounds, Branch, Effort, NoBounds, Row, Tuned};
 use crate::net::Grid;
 use crate::property::Region;
 use crate::verify::confirm::{exactly, is_exact};
@@ -51,8 +51,8 @@ impl Search<'_> {
         }
         let frame = self.frame(part.region, analysis);
         let observed = &frame.analysis.bounds[self.observed().0];
-        let best = frame.choices.best();
-        let row = |g: &&Goal| Row { objective: g.objective(observed), splits: &[], slopes: &best };
+        let whole = Branch::whole(Arc::new(frame.choices.best()));
+        let row = |g: &&Goal| Row { objective: g.objective(observed), branch: &whole };
         let context = (self.view.prepared, &frame.analysis, &frame.choices);
         let mut tuned = Tuned::new(context, self.observed(), goals.iter().map(row).collect());
         self.improve(&mut tuned, &part.goals, &mut gaps);
@@ -72,8 +72,7 @@ impl Search<'_> {
         if step.witness.is_some() {
             return;
         }
-        let free = frame.region.lo.iter().zip(&frame.region.hi).filter(|(l, h)| l < h).count();
-        if free > FEW_INPUTS {
+        if !has_few_inputs(&frame.region) {
             let left: Vec<(usize, f64)> = left.iter().map(|&(row, gap)| (part.goals[row], gap)).collect();
             drop(tuned);
             return self.refine(&frame, &left, FRAME, step);
@@ -92,9 +91,10 @@ impl Search<'_> {
             Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
         };
+        let slopes = Arc::new(frame.choices.best());
         for &(goal, gap) in goals {
             let weights = self.goals[goal].objective(&frame.analysis.bounds[self.observed().0]).weights;
-            let domain = Domain::whole(frame.clone(), goal, frame.choices.best(), weights, gap);
+            let domain = Domain::whole(frame.clone(), goal, slopes.clone(), weights, gap);
             step.open.push(super::Part::Split(Box::new(domain)));
         }
     }

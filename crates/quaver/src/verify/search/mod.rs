@@ -28,6 +28,10 @@ use queue::Queue;
 /// Elements of the start that are not fixed, up to which the region itself is split.
 const FEW_INPUTS: usize = 16;
 
+fn has_few_inputs(region: &Region) -> bool {
+    region.lo.iter().zip(&region.hi).filter(|(l, h)| l < h).count() <= FEW_INPUTS
+}
+
 /// What came out.
 pub(super) enum Outcome {
     /// No forbidden output is left; the least gap that was proved of any part.
@@ -120,7 +124,7 @@ impl<'s> Search<'s> {
     /// Splits until every part is excluded, a witness is found, or a limit is reached.
     pub fn run(&self) -> Outcome {
         let region = Region { lo: self.space.lo.clone(), hi: self.space.hi.clone() };
-        let few = region.lo.iter().zip(&region.hi).filter(|(l, h)| l < h).count() <= FEW_INPUTS;
+        let few = has_few_inputs(&region);
         let whole = Part::Box(inputs::Part::whole(region, self.goals.len()));
         if !few {
             return self.deepen(whole);

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::frame::Frame;
 use super::{Part, Search, Step};
-use crate::bounds::{Bounds, Objective, Row, Split, Tuned, cut};
-use crate::net::NodeId;
+use crate::bounds::{Bounds, Branch, Objective, Row, Split, Tuned};
 
 /// Steps uphill for a part, and for a whole frame.
 const CLIMBS: usize = 4;
@@ -15,42 +14,35 @@ const RATE: f64 = 0.3;
 const DECAY: f64 = 0.94;
 /// Parts of a batch whose relaxation's points are executed.
 const EXECUTED: usize = 16;
+
 /// A part of a frame.
 pub(in crate::verify) struct Domain {
     pub frame: Arc<Frame>,
     pub goal: usize,
-    splits: Vec<Split>,
-    /// Where lines and multipliers stood (see [`Tuned::slopes`]).
-    slopes: Arc<Vec<f32>>,
+    branch: Branch,
+    /// Of the goal's rows, where they stood.
     weights: Arc<Vec<f64>>,
     pub bound: f64,
 }
 
 impl Domain {
-    pub fn whole(frame: Arc<Frame>, goal: usize, slopes: Vec<f32>, weights: Vec<f64>, bound: f64) -> Self {
-        Domain { frame, goal, splits: vec![], slopes: Arc::new(slopes), weights: Arc::new(weights), bound }
+    pub fn whole(frame: Arc<Frame>, goal: usize, slopes: Arc<Vec<f32>>, weights: Vec<f64>, bound: f64) -> Self {
+        Domain { frame, goal, branch: Branch::whole(slopes), weights: Arc::new(weights), bound }
     }
 
     pub fn bytes(&self) -> usize {
-        std::mem::size_of::<Split>() * self.splits.len() + 4 * self.slopes.len() / 2
+        std::mem::size_of::<Split>() * self.branch.splits.len() + 4 * self.branch.slopes.len() / 2
     }
 
     /// Whether two parts can be bounded in one go.
     pub fn is_like(&self, other: &Domain) -> bool {
-        Arc::ptr_eq(&self.frame, &other.frame) && self.splits.is_empty() == other.splits.is_empty()
-    }
-
-    /// What the constraints leave of the bounds of the argument of an element.
-    fn interval(&self, value: NodeId, element: usize) -> (f64, f64) {
-        let own = |s: &&Split| s.value == value && s.element == element;
-        let bounds = &self.frame.analysis.bounds[value.0];
-        self.splits.iter().rfind(own).map_or((bounds.lo[element], bounds.hi[element]), |s| s.interval)
+        Arc::ptr_eq(&self.frame, &other.frame) && self.branch.splits.is_empty() == other.branch.splits.is_empty()
     }
 
     /// Bounds on every value that hold in this part.
     fn known(&self) -> Vec<Bounds> {
         let mut bounds = self.frame.analysis.bounds.clone();
-        for s in &self.splits {
+        for s in &self.branch.splits {
             let b = &mut bounds[s.value.0];
             (b.lo[s.element], b.hi[s.element]) = (b.lo[s.element].max(s.interval.0), b.hi[s.element].min(s.interval.1));
         }
@@ -58,16 +50,15 @@ impl Domain {
     }
 
     fn child(&self, split: Split) -> Domain {
-        let splits = self.splits.iter().cloned().chain([split]).collect();
-        let (frame, slopes, weights) = (self.frame.clone(), self.slopes.clone(), self.weights.clone());
-        Domain { frame, goal: self.goal, splits, slopes, weights, bound: self.bound }
+        let (frame, weights) = (self.frame.clone(), self.weights.clone());
+        Domain { frame, goal: self.goal, branch: self.branch.half(split), weights, bound: self.bound }
     }
 }
 
 impl Search<'_> {
     /// Excludes parts of one frame, or splits each.
     pub(super) fn bound_domains(&self, mut domains: Vec<Domain>, step: &mut Step) {
-        let first = domains[0].splits.is_empty();
+        let first = domains[0].branch.splits.is_empty();
         let frame = domains[0].frame.clone();
         let goals: Vec<usize> = domains.iter().map(|d| d.goal).collect();
         let mut gaps: Vec<f64> = domains.iter().map(|d| d.bound).collect();
@@ -96,21 +87,20 @@ impl Search<'_> {
         if step.witness.is_some() {
             return;
         }
+        let mut left = vec![];
         for (row, domain) in domains.iter_mut().enumerate() {
             domain.bound = gaps[row];
             if self.goals[domain.goal].excluded(gaps[row]) {
                 step.exclude(gaps[row]);
                 continue;
             }
-            domain.slopes = Arc::new(tuned.slopes(row));
             domain.weights = Arc::new(tuned.objectives()[row].weights.clone());
+            left.push((row, &mut domain.branch));
         }
-        tuned.note_betas(domains.iter_mut().map(|d| &mut d.splits[..]).collect());
-        let costs = tuned.costs(&rows, |row, value, element| domains[row].interval(value, element));
-        for (&row, costs) in rows.iter().zip(costs) {
+        let cuts = tuned.branch(left);
+        for (&row, cut) in rows.iter().zip(cuts) {
             let domain = &domains[row];
-            let interval = |value: NodeId, element: usize| domain.interval(value, element);
-            match cut(self.view.prepared.net, interval, costs) {
+            match cut {
                 Some(cut) => step.open.extend(cut.map(|s| Part::Split(Box::new(domain.child(s))))),
                 None => {
                     let steepness = |i| tuned.steepness(self.view.root, i, row);
@@ -125,7 +115,7 @@ impl Search<'_> {
     fn tuned<'t>(&'t self, frame: &'t Frame, parts: &[Domain]) -> Tuned<'t> {
         let within = &frame.analysis.bounds[self.observed().0];
         let row = |d: &'_ Domain| Objective { weights: d.weights.to_vec(), ..self.goals[d.goal].objective(within) };
-        let rows = parts.iter().map(|d| Row { objective: row(d), splits: &d.splits, slopes: &d.slopes }).collect();
+        let rows = parts.iter().map(|d| Row { objective: row(d), branch: &d.branch }).collect();
         Tuned::new((self.view.prepared, &frame.analysis, &frame.choices), self.observed(), rows)
     }
 }
