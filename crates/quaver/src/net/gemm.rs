@@ -51,7 +51,22 @@ pub fn product<T: Scalar>(
     c: &mut [T],
     accumulate: bool,
 ) {
-    assert!(a.len() >= a_strides.extent(m, k) && b.len() >= b_strides.extent(k, n) && c.len() >= m * n);
+    product_within((m, k, n), (a, a_strides), (b, b_strides), (c, n), accumulate);
+}
+
+/// [`product`] where the rows of c are `c_row` apart; what lies between them stays as it is.
+///
+/// # Panics
+/// If a slice is too short for its matrix, or the rows of c overlap.
+pub fn product_within<T: Scalar>(
+    (m, k, n): (usize, usize, usize),
+    (a, a_strides): (&[T], Strides),
+    (b, b_strides): (&[T], Strides),
+    (c, c_row): (&mut [T], usize),
+    accumulate: bool,
+) {
+    assert!(a.len() >= a_strides.extent(m, k) && b.len() >= b_strides.extent(k, n));
+    assert!(c_row >= n && c.len() >= Strides::rows(c_row).extent(m, n));
     if m == 0 || n == 0 {
         return;
     }
@@ -64,7 +79,7 @@ pub fn product<T: Scalar>(
             k,
             c.as_mut_ptr(),
             1,
-            n as isize,
+            c_row as isize,
             accumulate,
             a.as_ptr(),
             a_strides.col as isize,

@@ -129,6 +129,14 @@ impl Geometry {
             && inside(1)
     }
 
+    /// The input index that the first position of an output row reads through a tap (given by its place among the weights of a channel).
+    fn first_read(&self, group: usize, tap: usize, oy: usize) -> usize {
+        let (channel, k) = (group * (self.in_channels / self.groups) + tap / self.taps(), tap % self.taps());
+        let (ky, kx) = (k / self.kernel[1], k % self.kernel[1]);
+        let y = oy * self.stride[0] + ky * self.dilation[0];
+        channel * self.in_plane() + y * self.in_size[1] + kx * self.dilation[1]
+    }
+
     /// Calls f(column row, output position, input index) for every tap of one group's im2col matrix.
     fn for_each_tap(&self, group: usize, mut f: impl FnMut(usize, usize, usize)) {
         let per_group = self.in_channels / self.groups;
@@ -283,15 +291,7 @@ impl LinearMap {
                     gemm::product((d.n_out, d.n_in, rows), w, (x, Strides::rows(rows)), out, true);
                 }
             }
-            LinearMap::Conv(c) => {
-                let (n, m) = (self.inputs(), self.outputs());
-                let by_row: Vec<f64> = (0..rows).flat_map(|r| (0..n).map(move |i| x[i * rows + r])).collect();
-                let mut result = vec![0.0; rows * m];
-                conv_apply(&c.geometry, c.weights.exact(), &by_row, rows, &mut result, false);
-                for (i, out) in out.chunks_mut(rows).enumerate() {
-                    out.iter_mut().enumerate().for_each(|(r, out)| *out += result[r * m + i]);
-                }
-            }
+            LinearMap::Conv(c) => conv_apply_columns(&c.geometry, c.weights.exact(), x, rows, out),
             LinearMap::Diagonal { scale, .. } => {
                 for (i, (x, out)) in x.chunks(rows).zip(out.chunks_mut(rows)).enumerate() {
                     let w = *scale.at(i);
@@ -391,6 +391,33 @@ fn conv_apply<T: Scalar>(g: &Geometry, w: &[T], x: &[T], rows: usize, out: &mut 
     }
 }
 
+/// One product for each row of positions: the pictures of one position lie side by side, so that what a tap reads there is one run of
+/// memory (or one for each position, with strides).
+fn conv_apply_columns(g: &Geometry, w: &[f64], x: &[f64], rows: usize, out: &mut [f64]) {
+    let (depth, n) = (g.depth(), g.out_size[1] * rows);
+    let out_per_group = g.out_channels / g.groups;
+    if n == 0 {
+        return;
+    }
+    let mut columns = vec![0.0; depth * n];
+    for (group, oy) in (0..g.groups).flat_map(|group| (0..g.out_size[0]).map(move |oy| (group, oy))) {
+        for (tap, run) in columns.chunks_mut(n).enumerate() {
+            let first = g.first_read(group, tap, oy) * rows;
+            match g.stride[1] {
+                1 => run.copy_from_slice(&x[first..first + n]),
+                stride => {
+                    let from = x[first..].chunks(stride * rows);
+                    run.chunks_mut(rows).zip(from).for_each(|(to, from)| to.copy_from_slice(&from[..rows]));
+                }
+            }
+        }
+        let w = (&w[group * out_per_group * depth..], Strides::rows(depth));
+        let into = &mut out[(group * out_per_group * g.out_plane() + oy * g.out_size[1]) * rows..];
+        let shape = (out_per_group, depth, n);
+        gemm::product_within(shape, w, (&columns, Strides::rows(n)), (into, g.out_plane() * rows), true);
+    }
+}
+
 fn conv_adjoint(g: &Geometry, w: &[f64], c: &[f64], rows: usize, out: &mut [f64]) {
     let (positions, depth, in_len) = (g.out_plane(), g.depth(), g.in_channels * g.in_plane());
     let out_per_group = g.out_channels / g.groups;
@@ -453,11 +480,19 @@ mod tests {
             let c: Vec<f64> = (0..rows * map.outputs()).map(|i| (i % 7) as f64 - 3.0).collect();
             let mut y = vec![0.0; rows * map.outputs()];
             map.apply(Sign::Signed, &x, rows, &mut y, false);
+            let side_by_side: Vec<f64> = (0..map.inputs())
+                .flat_map(|i| (0..rows).map(move |r| (i, r)))
+                .map(|(i, r)| x[r * map.inputs() + i])
+                .collect();
+            let mut columns = vec![0.0; rows * map.outputs()];
+            map.apply_columns(&side_by_side, rows, &mut columns);
             let mut back = vec![0.0; rows * map.inputs()];
             map.adjoint(&c, rows, &mut back);
             for r in 0..rows {
                 let (x, y) = (&x[r * map.inputs()..][..map.inputs()], &y[r * map.outputs()..][..map.outputs()]);
                 assert_eq!(y, by_definition(&map, x));
+                let by_column: Vec<f64> = columns.iter().skip(r).step_by(rows).copied().collect();
+                assert_eq!(y, by_column);
                 let c = &c[r * map.outputs()..][..map.outputs()];
                 let back = &back[r * map.inputs()..][..map.inputs()];
                 let left: f64 = c.iter().zip(y).map(|(a, b)| a * b).sum();

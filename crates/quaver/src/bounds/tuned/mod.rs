@@ -104,8 +104,10 @@ pub(crate) struct Tuned<'t> {
     weight_means: Vec<Vec<Means>>,
     state: State<'t>,
     iteration: i32,
-    /// Values of the relaxation's point, by node, where it is known; element i of row r at `i * rows + r`.
+    /// Values of the relaxation's point, by node; element i of row r at `i * rows + r`.
     point: Vec<Vec<f64>>,
+    /// Whether these belong to the lines in use.
+    point_is_known: bool,
     /// Running means of these: near the point at which the best choices attain their bound.
     smooth: Vec<Vec<f64>>,
 }
@@ -147,7 +149,18 @@ impl<'t> Tuned<'t> {
         let weight_means = objectives.iter().map(|o| vec![Means::default(); o.weights.len()]).collect();
         let reached = vec![None; from.0 + 1];
         let state = State { nodes, splits, next_split: 0, reached };
-        Tuned { prepared, analysis, from, objectives, weight_means, state, iteration: 0, point: vec![], smooth: vec![] }
+        Tuned {
+            prepared,
+            analysis,
+            from,
+            objectives,
+            weight_means,
+            state,
+            iteration: 0,
+            point: vec![vec![]; from.0 + 1],
+            point_is_known: false,
+            smooth: vec![vec![]; from.0 + 1],
+        }
     }
 
     fn rows(&self) -> usize {
@@ -163,7 +176,7 @@ impl<'t> Tuned<'t> {
         self.state.nodes.iter_mut().flatten().for_each(Tunable::lay);
         self.state.next_split = 0;
         self.state.reached.fill(None);
-        self.point.clear();
+        self.point_is_known = false;
         let functionals = self.functionals();
         walk(self.prepared, self.analysis, self.from, functionals, Some(&mut self.state))
     }

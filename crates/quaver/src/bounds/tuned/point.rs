@@ -10,25 +10,30 @@ const SMOOTHING: f64 = 0.25;
 impl Tuned<'_> {
     /// Where the objective takes its bound when every function is replaced by the lines in use.
     pub(super) fn find_point(&mut self) {
-        if !self.point.is_empty() {
+        if std::mem::replace(&mut self.point_is_known, true) {
             return;
         }
-        let (net, rows) = (self.prepared.net, self.rows());
-        let mut point: Vec<Vec<f64>> = Vec::with_capacity(self.from.0 + 1);
-        for id in net.ids().take_while(|&id| id <= self.from) {
-            let value = self.value_at_point(id, &point, rows);
-            point.push(value);
-        }
-        match self.smooth.is_empty() {
-            true => self.smooth = point.clone(),
-            false => {
-                let step = |(mean, point): (&mut Vec<f64>, &Vec<f64>)| {
-                    mean.iter_mut().zip(point).for_each(|(m, x)| *m += SMOOTHING * (x - *m));
-                };
-                self.smooth.iter_mut().zip(&point).for_each(step);
+        let prepared = self.prepared;
+        for id in (0..=self.from.0).map(NodeId) {
+            let mut value = std::mem::take(&mut self.point[id.0]);
+            self.find_value(id, &mut value);
+            self.point[id.0] = value;
+            if prepared.is_box[id.0] {
+                self.smoothen(id);
+            }
+            if let Op::Pointwise(p) = &prepared.net.node(id).op {
+                self.smoothen(p.input);
             }
         }
-        self.point = point;
+    }
+
+    /// Moves the running mean of a value.
+    fn smoothen(&mut self, id: NodeId) {
+        let (mean, point) = (&mut self.smooth[id.0], &self.point[id.0]);
+        if mean.is_empty() {
+            mean.extend_from_slice(point);
+        }
+        mean.iter_mut().zip(point).for_each(|(m, x)| *m += SMOOTHING * (x - *m));
     }
 
     /// The running mean of the relaxation's points at the first box that was reached, for one objective.
@@ -37,66 +42,83 @@ impl Tuned<'_> {
         first.map_or(vec![], |id| self.smooth[id].iter().skip(row).step_by(self.rows()).copied().collect())
     }
 
-    fn value_at_point(&self, id: NodeId, point: &[Vec<f64>], rows: usize) -> Vec<f64> {
-        let (node, bounds) = (self.prepared.net.node(id), &self.analysis.bounds[id.0]);
-        let n = bounds.lo.len();
-        if n == 0 {
-            return vec![];
+    /// Computes the point at a value from the point at its arguments.
+    fn find_value(&self, id: NodeId, value: &mut Vec<f64>) {
+        let (node, rows, point) = (self.prepared.net.node(id), self.rows(), &self.point);
+        // Zero where the analysis has not been.
+        let n = self.analysis.bounds[id.0].lo.len();
+        value.resize(n * rows, 0.0);
+        if n * rows == 0 {
+            return;
         }
         if self.prepared.is_box[id.0] {
-            let mut value: Vec<f64> =
-                (0..n).flat_map(|i| std::iter::repeat_n(bounds.lo[i] / 2.0 + bounds.hi[i] / 2.0, rows)).collect();
-            for (i, run) in self.state.reached[id.0].iter().flat_map(|c| c.runs()) {
-                let (lo, hi) = (bounds.lo[i], bounds.hi[i]);
-                for (c, x) in run.iter().zip(&mut value[i * rows..]) {
-                    let end = if *c > 0.0 { lo } else { hi };
-                    *x = if *c == 0.0 { *x } else { end };
-                }
-            }
-            return value;
+            return self.find_corner(id, value);
         }
         match &node.op {
-            Op::Input(_) => vec![],
+            Op::Input(_) => {}
             Op::Affine(a) => {
-                let mut out: Vec<f64> = (0..n).flat_map(|i| std::iter::repeat_n(*a.bias.at(i), rows)).collect();
-                a.terms.iter().for_each(|(x, map)| map.apply_columns(&point[x.0], rows, &mut out));
-                out
+                value.chunks_mut(rows).enumerate().for_each(|(i, run)| run.fill(*a.bias.at(i)));
+                a.terms.iter().for_each(|(x, map)| map.apply_columns(&point[x.0], rows, value));
             }
             Op::Pointwise(p) => {
-                let mut value = point[p.input.0].clone();
-                let (own, lines) = (self.state.nodes[id.0].as_ref(), &self.analysis.lines[id.0]);
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for (i, run) in value.chunks_mut(rows).enumerate() {
-                            match (own.and_then(|o| Some((o, o.place(i)?))), lines) {
-                                (Some((own, place)), _) => own.evaluate(place, run),
-                                (None, Some(lines)) => {
-                                    let line = lines.lower[i];
-                                    run.iter_mut().for_each(|x| *x = line.slope * *x + line.offset);
-                                }
-                                (None, None) => {}
-                            }
-                        }
-                    },
-                );
-                value
+                value.copy_from_slice(&point[p.input.0]);
+                self.evaluate_lines(id, value);
             }
             Op::Max(m) => {
                 let x = &point[m.input.0];
-                let largest = |i: usize, r: usize| {
-                    m.window(i).iter().map(|&j| x[j as usize * rows + r]).fold(f64::NEG_INFINITY, f64::max)
-                };
-                (0..n).flat_map(|i| (0..rows).map(move |r| (i, r))).map(|(i, r)| largest(i, r)).collect()
+                for (i, run) in value.chunks_mut(rows).enumerate() {
+                    run.fill(f64::NEG_INFINITY);
+                    for &j in m.window(i) {
+                        run.iter_mut().zip(&x[j as usize * rows..]).for_each(|(y, x)| *y = x.max(*y));
+                    }
+                }
             }
             Op::Move(m) => {
-                let of = |f: &From, r: usize| match f {
-                    From::Element { source, index } => point[m.sources[*source as usize].0][*index as usize * rows + r],
-                    From::Constant(k) => *k,
-                };
-                m.from.iter().flat_map(|f| (0..rows).map(move |r| (f, r))).map(|(f, r)| of(f, r)).collect()
+                for (from, run) in m.from.iter().zip(value.chunks_mut(rows)) {
+                    match from {
+                        From::Element { source, index } => {
+                            let x = &point[m.sources[*source as usize].0];
+                            run.copy_from_slice(&x[*index as usize * rows..][..rows]);
+                        }
+                        From::Constant(k) => run.fill(*k),
+                    }
+                }
             }
         }
+    }
+
+    /// The corner of a box that makes each objective smallest; the middle along elements that it does not read.
+    fn find_corner(&self, id: NodeId, value: &mut [f64]) {
+        let (bounds, rows) = (&self.analysis.bounds[id.0], self.rows());
+        let middle = |i: usize| bounds.lo[i] / 2.0 + bounds.hi[i] / 2.0;
+        value.chunks_mut(rows).enumerate().for_each(|(i, run)| run.fill(middle(i)));
+        for (i, run) in self.state.reached[id.0].iter().flat_map(|c| c.runs()) {
+            let (lo, hi) = (bounds.lo[i], bounds.hi[i]);
+            for (c, x) in run.iter().zip(&mut value[i * rows..]) {
+                let end = if *c > 0.0 { lo } else { hi };
+                *x = if *c == 0.0 { *x } else { end };
+            }
+        }
+    }
+
+    /// The lines in place of a function, at arguments.
+    fn evaluate_lines(&self, id: NodeId, value: &mut [f64]) {
+        let (own, lines) = (self.state.nodes[id.0].as_ref(), &self.analysis.lines[id.0]);
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, run) in value.chunks_mut(self.rows()).enumerate() {
+                    match (own.and_then(|o| Some((o, o.place(i)?))), lines) {
+                        (Some((own, place)), _) => own.evaluate(place, run),
+                        (None, Some(lines)) => {
+                            let line = lines.lower[i];
+                            run.iter_mut().for_each(|x| *x = line.slope * *x + line.offset);
+                        }
+                        (None, None) => {}
+                    }
+                }
+            },
+        );
     }
 
     /// The relaxation's point at a value, for one objective, as of the last [`Self::bounds`].

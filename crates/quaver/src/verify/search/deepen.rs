@@ -16,9 +16,13 @@ const MORE: usize = 4;
 const MOST_LEAVES: usize = 1 << 15;
 /// A better frame is made if this share of the time that is left is enough for it.
 const SHARE: f64 = 0.6;
-/// Better frames are made as long as each leaves at most this share of the functions open that the one before left open.
+/// Better frames are made as long as each leaves at most this share of the functions open that the one before left open, or this share of the gap
+/// that is to be closed.
 const GAIN: f64 = 0.95;
-/// How long a search goes on before the next frame, in terms of the time for that; and where the last one has gained more than half.
+const GAP: f64 = 0.85;
+/// How long a search goes on before the next frame, in terms of the time for that: where the last one has left about as many functions open as
+/// the one before, where it has left fewer, and where it has closed more than half of the gap, too.
+const SEARCH_LONG: f64 = 1.0;
 const SEARCH: f64 = 0.25;
 const SEARCH_BRIEFLY: f64 = 0.1;
 
@@ -34,11 +38,16 @@ impl Search<'_> {
             let needed = begun.elapsed().mul_f64(next.cost() / effort.cost());
             let frame = frame_of_all(&step.open);
             let choices = frame.map_or(0, |f| f.choices.len());
-            let gains = (choices as f64) < GAIN * open as f64 && frame.is_some_and(|f| f.rough);
+            let bound = step.open.iter().map(Part::bound).fold(f64::INFINITY, f64::min);
+            let fewer = (choices as f64) < GAIN * open as f64;
+            let gains = (fewer || bound > GAP * before) && frame.is_some_and(|f| f.rough);
             open = choices;
             let goes_on = gains && next.leaves <= MOST_LEAVES && needed < self.limit.left().mul_f64(SHARE);
-            let bound = step.open.iter().map(Part::bound).fold(f64::INFINITY, f64::min);
-            let search = if bound > before / 2.0 { SEARCH_BRIEFLY } else { SEARCH };
+            let search = match () {
+                () if !fewer => SEARCH_LONG,
+                () if bound > before / 2.0 => SEARCH_BRIEFLY,
+                () => SEARCH,
+            };
             before = bound;
             let pause = goes_on.then(|| Instant::now() + needed.mul_f64(search));
             match self.explore(step, pause) {
@@ -46,7 +55,10 @@ impl Search<'_> {
                 Explored::Paused(left) => {
                     effort = next;
                     begun = Instant::now();
-                    step = self.reframe(left, effort);
+                    let framed = self.reframe(left, effort);
+                    let excluded = framed.excluded;
+                    step = self.step(framed.open);
+                    excluded.into_iter().for_each(|gap| step.exclude(gap));
                 }
             }
         }
