@@ -88,7 +88,7 @@ pub fn execute(net: &Net, inputs: &[Vec<f64>], rows: usize) -> Vec<Enclosure> {
         .map(|c| {
             let (first, last) = (c * chunk, ((c + 1) * chunk).min(rows));
             let given = net.inputs().iter().copied().zip(slice_rows(net, inputs, first, last)).collect();
-            let run = run(net, given, net.outputs(), last - first, Keep::Targets);
+            let run = run(net, given, net.outputs(), last - first, Keep::Targets, Care::Rigorous);
             net.outputs().iter().map(|&o| run.value(o).clone()).collect()
         })
         .collect();
@@ -99,12 +99,18 @@ pub fn execute(net: &Net, inputs: &[Vec<f64>], rows: usize) -> Vec<Enclosure> {
 pub fn execute_all(net: &Net, inputs: &[Vec<f64>], rows: usize) -> Execution {
     let given = net.inputs().iter().copied().zip(inputs.iter().map(|x| Enclosure::exact(x.clone()))).collect();
     let all: Vec<NodeId> = net.ids().collect();
-    run(net, given, &all, rows, Keep::All)
+    run(net, given, &all, rows, Keep::All, Care::Rigorous)
 }
 
 /// All values between given ones and a target, on the calling thread: nodes that the target does not need are left out.
 pub fn execute_between(net: &Net, given: Vec<(NodeId, Enclosure)>, target: NodeId, rows: usize) -> Execution {
-    run(net, given, &[target], rows, Keep::All)
+    run(net, given, &[target], rows, Keep::All, Care::Rigorous)
+}
+
+/// [`execute_between`] without any account of what is rounded away: hints, and exact only where every sum is one of integers that f64 holds.
+pub fn sketch_between(net: &Net, given: Vec<(NodeId, Vec<f64>)>, target: NodeId, rows: usize) -> Execution {
+    let given = given.into_iter().map(|(id, x)| (id, Enclosure::exact(x))).collect();
+    run(net, given, &[target], rows, Keep::All, Care::Hint)
 }
 
 fn slice_rows(net: &Net, inputs: &[Vec<f64>], first: usize, last: usize) -> Vec<Enclosure> {
@@ -128,7 +134,21 @@ enum Keep {
     All,
 }
 
-fn run(net: &Net, given: Vec<(NodeId, Enclosure)>, targets: &[NodeId], rows: usize, keep: Keep) -> Execution {
+/// What is done about rounding.
+#[derive(Clone, Copy, PartialEq)]
+enum Care {
+    Rigorous,
+    Hint,
+}
+
+fn run(
+    net: &Net,
+    given: Vec<(NodeId, Enclosure)>,
+    targets: &[NodeId],
+    rows: usize,
+    keep: Keep,
+    care: Care,
+) -> Execution {
     let n = net.nodes().len();
     let mut values: Vec<Option<Enclosure>> = vec![None; n];
     for (id, value) in given {
@@ -151,7 +171,7 @@ fn run(net: &Net, given: Vec<(NodeId, Enclosure)>, targets: &[NodeId], rows: usi
         if !needed[i] || values[i].is_some() {
             continue;
         }
-        values[i] = Some(step(net, NodeId(i), &values, rows));
+        values[i] = Some(step(net, NodeId(i), &values, rows, care));
         if keep == Keep::Targets {
             for a in node.arguments().iter().filter(|a| last_use[a.0] == i) {
                 values[a.0] = None;
@@ -161,13 +181,17 @@ fn run(net: &Net, given: Vec<(NodeId, Enclosure)>, targets: &[NodeId], rows: usi
     Execution { rows, values }
 }
 
-fn step(net: &Net, id: NodeId, values: &[Option<Enclosure>], rows: usize) -> Enclosure {
+fn step(net: &Net, id: NodeId, values: &[Option<Enclosure>], rows: usize, care: Care) -> Enclosure {
     let node = net.node(id);
     // Local invariant: a value is dropped only after its last use.
     let value = |id: NodeId| values[id.0].as_ref().unwrap_or_else(|| unreachable!("dropped too early"));
     match &node.op {
         Op::Input(_) => panic!("input `{}` was not given", node.name),
+        Op::Affine(a) if care == Care::Hint => affine_hint(net.exact_in(id), node.len(), a, &value, rows),
         Op::Affine(a) => affine(net.exact_in(id), node.len(), a, &value, rows),
+        Op::Pointwise(p) if care == Care::Hint => {
+            Enclosure::exact(apply_functions(p, &value(p.input).center, node.len()))
+        }
         Op::Pointwise(p) => pointwise(p, value(p.input), node.len()),
         Op::Max(m) => {
             let (x, n) = (value(m.input), net.node(m.input).len());
@@ -225,7 +249,7 @@ fn pointwise(p: &Pointwise, x: &Enclosure, len: usize) -> Enclosure {
     Enclosure::from_bounds(center, (0..x.center.len()).map(bounds))
 }
 
-/// The functions' values (rounded down where they are not exact), function by function.
+/// The functions' values (near them where they are not exact), function by function.
 fn apply_functions(p: &Pointwise, x: &[f64], len: usize) -> Vec<f64> {
     let count = p.functions.data.len();
     let (row, block) = if count == 1 { (x.len().max(1), x.len().max(1)) } else { (len, p.functions.inner) };
@@ -234,7 +258,8 @@ fn apply_functions(p: &Pointwise, x: &[f64], len: usize) -> Vec<f64> {
         for (k, x) in row.chunks(block).enumerate() {
             match &p.functions.data[k % count] {
                 ScalarFn::Step(step) => step.values_at(x, &mut out),
-                f @ (ScalarFn::Piecewise(_) | ScalarFn::Band(_)) => out.extend(x.iter().map(|&x| f.value_down(x))),
+                ScalarFn::Piecewise(p) => p.values_near(x, &mut out),
+                f @ ScalarFn::Band(_) => out.extend(x.iter().map(|&x| f.value_down(x))),
             }
         }
     }
@@ -259,6 +284,25 @@ fn affine<'a>(
         }
         _ => affine_enclosure(len, a, &terms, rows),
     }
+}
+
+/// The reference values of [`affine`].
+fn affine_hint<'a>(
+    exact_in: ExactIn,
+    len: usize,
+    a: &Affine,
+    value: &impl Fn(NodeId) -> &'a Enclosure,
+    rows: usize,
+) -> Enclosure {
+    let terms: Vec<(&LinearMap, &Enclosure)> = a.terms.iter().map(|(id, m)| (m, value(*id))).collect();
+    let mut center = match exact_in {
+        ExactIn::Single => centers_single(len, a, &terms, rows),
+        _ => centers(len, a, &terms, rows),
+    };
+    if a.rounding == Rounding::Nearest32 {
+        center.iter_mut().for_each(|c| *c = *c as f32 as f64);
+    }
+    Enclosure::exact(center)
 }
 
 /// The bias of each element, for every row.

@@ -14,7 +14,7 @@ mod scalar;
 
 pub use adjoint::Patch;
 pub use exact::{execute_exact, execute_exact_choosing};
-pub use exec::{Enclosure, Execution, affine_enclosure, execute, execute_all, execute_between};
+pub use exec::{Enclosure, Execution, affine_enclosure, execute, execute_all, execute_between, sketch_between};
 pub(crate) use exec::{onto_grid, slack_bound};
 pub use fuse::fuse_steps;
 pub use linear::{Conv, Dense, Geometry, LinearMap, Sign, Spread, Weights};

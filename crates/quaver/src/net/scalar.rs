@@ -166,6 +166,23 @@ impl Piecewise {
         (round::add_down(ky, lo), round::add_up(ky, hi))
     }
 
+    /// f(x) in plain f64.
+    fn value_near(&self, x: f64) -> f64 {
+        let ((kx, ky), slope) = self.piece(x);
+        ky + slope * (x - kx)
+    }
+
+    /// Appends the values at some arguments, in plain f64.
+    pub(super) fn values_near(&self, x: &[f64], out: &mut Vec<f64>) {
+        match self.knots[..] {
+            [(kx, ky)] => {
+                let (left, right) = (self.left, self.right);
+                out.extend(x.iter().map(|x| ky + (if *x < kx { left } else { right }) * (x - kx)));
+            }
+            _ => out.extend(x.iter().map(|&x| self.value_near(x))),
+        }
+    }
+
     /// The piece that holds x: a knot on it and its slope.
     fn piece(&self, x: f64) -> ((f64, f64), f64) {
         let k = self.knots.partition_point(|p| p.0 <= x);
@@ -396,10 +413,7 @@ impl ScalarFn {
                 let jump = if k == 0 || k == n { jump } else { jump / 2.0 };
                 s.values[k] + jump * ((x - left) / (right - left).max(f64::MIN_POSITIVE) - 0.5)
             }
-            ScalarFn::Piecewise(p) => {
-                let ((kx, ky), slope) = p.piece(x);
-                ky + slope * (x - kx)
-            }
+            ScalarFn::Piecewise(p) => p.value_near(x),
         }
     }
 

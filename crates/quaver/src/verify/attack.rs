@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::goal::Goal;
 use super::{Limit, Witness};
 use crate::bounds::{Prepared, interval_until};
-use crate::net::{Enclosure, Execution, From, Grid, NodeId, Op, execute_between};
+use crate::net::{Enclosure, Execution, From, Grid, NodeId, Op, execute_between, sketch_between};
 use crate::num::float32;
 use crate::property::Region;
 
@@ -138,7 +138,7 @@ impl Attack<'_> {
         }
         let net = self.prepared.net;
         let all = points.iter().flat_map(|p| p.0.iter().copied()).collect();
-        let run = execute_between(net, vec![(self.root, Enclosure::exact(all))], self.score, points.len());
+        let run = sketch_between(net, vec![(self.root, all)], self.score, points.len());
         let (smooth, n) = (self.smooth(&run), net.node(self.score).len());
         let scores = run.value(self.score).center.chunks(n).zip(smooth.chunks(n)).zip(points);
         scores.map(|((exact, smooth), p)| (goals[p.1].nearly_reached(exact), goals[p.1].worst(smooth).1)).collect()
@@ -172,8 +172,7 @@ impl Attack<'_> {
     fn judge(&self, points: &[f64], goal: &Goal) -> (Vec<Judged>, Execution) {
         let net = self.prepared.net;
         let rows = points.len() / net.node(self.root).len();
-        let given = vec![(self.root, Enclosure::exact(points.to_vec()))];
-        let run = execute_between(net, given, self.score, rows);
+        let run = sketch_between(net, vec![(self.root, points.to_vec())], self.score, rows);
         let n = net.node(self.score).len();
         let smooth = self.smooth(&run);
         let scores = &run.value(self.score).center;
