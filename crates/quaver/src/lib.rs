@@ -4,9 +4,10 @@
 //! The spine, from a file to a verdict (see `ARCHITECTURE.md`):
 //! [`model`] reads a file and lowers it under an arithmetic profile to a [`net::Net`]; [`property`] states a closed claim about a net,
 //! also from queries that [`vnnlib`] reads;
-//! [`bounds`] proves bounds; [`verify`] decides.
+//! [`bounds`] proves bounds; [`verify`] decides, and tells [`certificate`] how.
 
 pub mod bounds;
+pub mod certificate;
 pub mod lp;
 pub mod model;
 pub mod net;

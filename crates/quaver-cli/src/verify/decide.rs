@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+use quaver::certificate::Tracer;
 use quaver::property::vnnlib::Problem;
-use quaver::verify::{NotAClassifier, Options, Verdict, Verifier, Witness};
+use quaver::verify::{Options, Verdict, Verifier, Witness};
+
+use super::certify::Certificate;
 
 /// What each part gets of the time at first: most parts take a moment, and one that can be satisfied ends the work.
 const FIRST: u32 = 10;
@@ -67,11 +71,12 @@ impl Outcome {
 }
 
 /// Decides the parts one after the other: each gets a little time, then those that are left share the rest.
-pub fn decide(problem: &Problem, options: &Options) -> Result<Outcome, NotAClassifier> {
+pub fn decide(problem: &Problem, options: &Options, certificate: Option<&mut Certificate>) -> Result<Outcome> {
     let verifiers = verifiers(problem)?;
     let mut state = State {
         problem,
         options,
+        certificate,
         start: Instant::now(),
         verifiers,
         bounds: vec![None; problem.parts.len()],
@@ -89,7 +94,7 @@ fn nothing() -> Outcome {
 }
 
 /// One for each part; parts of the same net share one.
-fn verifiers(problem: &Problem) -> Result<Vec<Rc<Verifier<'_>>>, NotAClassifier> {
+fn verifiers(problem: &Problem) -> Result<Vec<Rc<Verifier<'_>>>> {
     let mut made: Vec<Rc<Verifier<'_>>> = vec![];
     for (i, part) in problem.parts.iter().enumerate() {
         let same = problem.parts[..i].iter().position(|other| Arc::ptr_eq(&other.lowered, &part.lowered));
@@ -105,6 +110,7 @@ fn verifiers(problem: &Problem) -> Result<Vec<Rc<Verifier<'_>>>, NotAClassifier>
 struct State<'a> {
     problem: &'a Problem,
     options: &'a Options,
+    certificate: Option<&'a mut Certificate>,
     start: Instant,
     verifiers: Vec<Rc<Verifier<'a>>>,
     /// For each part the best proved distance.
@@ -114,7 +120,7 @@ struct State<'a> {
 
 impl State<'_> {
     /// Decides parts until this long after the start; gives those that are left.
-    fn pass(&mut self, parts: Vec<usize>, until: Duration) -> Result<Vec<usize>, NotAClassifier> {
+    fn pass(&mut self, parts: Vec<usize>, until: Duration) -> Result<Vec<usize>> {
         let mut left = vec![];
         for (k, &part) in parts.iter().enumerate() {
             let remaining = until.saturating_sub(self.start.elapsed());
@@ -137,11 +143,18 @@ impl State<'_> {
     }
 
     /// Whether a part is settled.
-    fn decide(&mut self, index: usize, timeout: Duration) -> Result<bool, NotAClassifier> {
+    fn decide(&mut self, index: usize, timeout: Duration) -> Result<bool> {
         let part = &self.problem.parts[index];
-        let options = Options { timeout, ..self.options.clone() };
-        match self.verifiers[index].decide(&part.query, &options)? {
+        let recorder = self.certificate.as_ref().map(|c| c.question(&part.cases)).transpose()?;
+        let tracer = recorder.clone().map(|r| r as Arc<dyn Tracer>);
+        let options = Options { timeout, tracer, ..self.options.clone() };
+        let verdict = self.verifiers[index].decide(&part.query, &options)?;
+        drop(options);
+        match verdict {
             Verdict::Holds(proof) => {
+                if let (Some(certificate), Some(recorder)) = (&mut self.certificate, recorder) {
+                    certificate.keep(recorder)?;
+                }
                 self.bounds[index] = Some(proof.margin());
                 self.outcome.subproblems += proof.subproblems();
                 self.outcome.method = Some(proof.method());

@@ -1,6 +1,7 @@
 //! `quaver verify`: whether a VNN-LIB query can be satisfied.
 
 mod assignment;
+mod certify;
 mod decide;
 mod networks;
 
@@ -18,6 +19,7 @@ use serde_json::json;
 use crate::ball::seconds;
 use crate::load;
 use crate::session::{Session, fail};
+use certify::Certificate;
 use decide::{Answer, Outcome};
 
 /// No time limit: a hundred years.
@@ -49,6 +51,9 @@ pub struct Args {
     #[arg(long, value_name = "P", value_parser = load::profile_name, help = "Arithmetic of the runtime [default: real for a query of `real` \
                                                                              tensors, else float32]")]
     profile: Option<String>,
+    /// Write a certificate of `unsat` to this file, for quaver-check (one network, arithmetic `real`)
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
     /// Write the assignment as NAME.pb files (ONNX TensorProto) into this folder instead of printing it
     #[arg(long, value_name = "FOLDER")]
     serialise_assignments: Option<PathBuf>,
@@ -70,7 +75,11 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         stop: Some(stop_on_interrupt()?),
         ..Options::default()
     };
-    let outcome = decide::decide(&problem, &options).map_err(|e| fail_in(&args.query, &e))?;
+    let mut certificate = begin_certificate(args, &profile, &problem, &nets[0].assumptions)?;
+    let outcome = decide::decide(&problem, &options, certificate.as_mut()).map_err(|e| fail_in(&args.query, &e))?;
+    if let Some(certificate) = certificate {
+        certificate.end(matches!(outcome.answer, Answer::Unsat))?;
+    }
     show(
         args,
         &spec,
@@ -79,6 +88,20 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         start.elapsed(),
         session,
     )
+}
+
+fn begin_certificate(
+    args: &Args,
+    profile: &str,
+    problem: &Problem,
+    assumptions: &[String],
+) -> Result<Option<Certificate>> {
+    let Some(path) = &args.certificate else { return Ok(None) };
+    let model = match (&args.model, &args.network[..]) {
+        (Some(model), []) | (None, [(_, model)]) => model,
+        _ => return Err(fail("a certificate is about one network", "leave --certificate out")),
+    };
+    Certificate::create(path, model, &args.query, profile, problem, assumptions).map(Some)
 }
 
 /// How many threads there are, for bounds too.

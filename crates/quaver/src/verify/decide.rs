@@ -163,7 +163,7 @@ impl Decision<'_, '_> {
         let mut gaps = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "intervals" };
         self.proved().for_each(|v| gaps.meet(self.by_intervals(v)));
         if gaps.all_excluded(&self.goals) {
-            return Verdict::Holds(gaps.proof(0));
+            return self.proved_by(gaps, &confirm);
         }
         if let Some(witness) = self.query.candidates.iter().find_map(|c| confirm(c)) {
             return Verdict::Violated(witness);
@@ -177,7 +177,7 @@ impl Decision<'_, '_> {
         self.proved().for_each(|v| linear.meet(self.by_lines(v)));
         gaps.improve(linear);
         if gaps.all_excluded(&self.goals) {
-            return Verdict::Holds(gaps.proof(0));
+            return self.proved_by(gaps, &confirm);
         }
         if !costly && let Some(witness) = self.attack(&gaps, &confirm) {
             return Verdict::Violated(witness);
@@ -185,7 +185,15 @@ impl Decision<'_, '_> {
         self.search(gaps, &confirm)
     }
 
-    /// Branch and bound for the goals that are open, net by net.
+    /// Gaps that exclude every goal are a proof; a tracer sees the search prove it again.
+    fn proved_by(&self, gaps: Gaps, confirm: Confirm) -> Verdict {
+        match self.options.tracer {
+            None => Verdict::Holds(gaps.proof(0)),
+            Some(_) => self.search(gaps, confirm),
+        }
+    }
+
+    /// Branch and bound for the goals that are open (for a tracer: for all), net by net.
     fn search(&self, mut gaps: Gaps, confirm: Confirm) -> Verdict {
         let mut subproblems = 0;
         let undecided = |bound: f64, why: &str, subproblems, open| {
@@ -195,7 +203,15 @@ impl Decision<'_, '_> {
             let why = self.limit.reached().unwrap_or("the bounds are too loose and the attack found nothing");
             return undecided(gaps.least(), why, 0, 1);
         }
-        let open: Vec<usize> = gaps.open_indices(&self.goals).collect();
+        let open: Vec<usize> = match &self.options.tracer {
+            None => gaps.open_indices(&self.goals).collect(),
+            Some(tracer) => {
+                if self.verifier.proved().len() > 1 {
+                    tracer.has_no_step("a proof for several networks at once");
+                }
+                (0..self.goals.len()).collect()
+            }
+        };
         let mut least = f64::INFINITY;
         for view in self.proved() {
             let attack = Attack { limit: self.limit.clone(), ..self.attacker(view) };
@@ -298,18 +314,24 @@ impl View<'_> {
         let sum = |terms: &[(usize, f64)]| {
             terms.iter().fold(0.0, |sum, &(i, a)| crate::num::round::add_down(sum, least(a, i)))
         };
-        self.gap(goal, bounds, |row| sum(&goal.rows[row].terms))
+        self.gap(goal, bounds, |row| sum(&goal.rows[row].terms)).0
     }
 
-    /// The gap of a goal's best row, given a lower bound on the sum of each.
-    fn gap(&self, goal: &Goal, observed: &Bounds, sum: impl Fn(usize) -> f64) -> f64 {
+    /// The gap of a goal's best row, and which it is, given a lower bound on the sum of each.
+    fn gap(&self, goal: &Goal, observed: &Bounds, sum: impl Fn(usize) -> f64) -> (f64, usize) {
         let grid = self.prepared.net.node(self.observed).grid;
-        let gap = |r: usize| goal.rows[r].gap(sum(r), goal.rows[r].bound_within(observed), grid);
-        (0..goal.rows.len()).map(gap).fold(f64::NEG_INFINITY, f64::max)
+        let gap = |r: usize| (goal.rows[r].gap(sum(r), goal.rows[r].bound_within(observed), grid), r);
+        let larger = |best: (f64, usize), next: (f64, usize)| if next.0 > best.0 { next } else { best };
+        (0..goal.rows.len()).map(gap).fold((f64::NEG_INFINITY, 0), larger)
     }
 
     /// The gap of each goal by one backward pass.
     pub fn gaps(&self, analysis: &Analysis, goals: &[&Goal]) -> Vec<f64> {
+        self.gaps_of_rows(analysis, goals).into_iter().map(|g| g.0).collect()
+    }
+
+    /// The gap of each goal's best row by one backward pass, and which row it is.
+    pub fn gaps_of_rows(&self, analysis: &Analysis, goals: &[&Goal]) -> Vec<(f64, usize)> {
         let n = self.prepared.net.node(self.observed).len();
         let count = goals.iter().map(|g| g.rows.len()).sum();
         let mut coefficients = vec![0.0; count * n];

@@ -18,6 +18,7 @@ pub use decide::Verifier;
 pub use milp::{Answers, BigM, Milp};
 
 use crate::bounds::Until;
+use crate::certificate::Tracer;
 use crate::model::lower::Lowered;
 use crate::property::Robustness;
 
@@ -120,6 +121,8 @@ pub struct Options {
     pub stop: Option<Arc<AtomicBool>>,
     /// How claims are decided.
     pub engine: Engine,
+    /// Sees how a claim is proved. Then every proof is one that has steps, at some cost.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 /// How claims are decided.
@@ -142,6 +145,7 @@ impl Default for Options {
             threads: 1,
             stop: None,
             engine: Engine::Search,
+            tracer: None,
         }
     }
 }

@@ -23,7 +23,8 @@ pub(crate) struct Objective {
 impl Objective {
     /// All functionals alike.
     pub fn new(functionals: Vec<Functional>) -> Self {
-        let weights = vec![1.0 / functionals.len().max(1) as f64; functionals.len()];
+        // A float32, as certificates hold it.
+        let weights = vec![f64::from(1.0 / functionals.len().max(1) as f32); functionals.len()];
         Objective { functionals, weights }
     }
 

@@ -22,8 +22,16 @@ const TARGETS: usize = 8;
 
 /// The parts of a query.
 pub(super) fn parts(spec: &Spec, nets: &[Arc<Lowered>], rows: &[Row]) -> Result<Vec<Part>, SpecError> {
-    let mut grouping =
-        Grouping { spec, nets, rows, settings: vec![], known: HashMap::new(), groups: vec![], found: HashMap::new() };
+    let mut grouping = Grouping {
+        spec,
+        nets,
+        rows,
+        settings: vec![],
+        known: HashMap::new(),
+        groups: vec![],
+        found: HashMap::new(),
+        possible: 0,
+    };
     for case in &spec.cases {
         grouping.add(case)?;
     }
@@ -64,6 +72,7 @@ struct Group {
     /// Variables whose bounds are not the setting's.
     changed: BTreeMap<usize, Rounded>,
     polyhedra: Vec<Vec<Linear>>,
+    cases: Vec<usize>,
 }
 
 /// Changed bounds, and a polyhedron.
@@ -81,6 +90,8 @@ struct Grouping<'a> {
     known: HashMap<Vec<u32>, usize>,
     groups: Vec<Group>,
     found: HashMap<Key, usize>,
+    /// Cases whose bounds some input satisfies.
+    possible: usize,
 }
 
 impl Grouping<'_> {
@@ -98,9 +109,11 @@ impl Grouping<'_> {
         let next = self.groups.len();
         let index = *self.found.entry(key).or_insert(next);
         if index == next {
-            self.groups.push(Group { setting, changed, polyhedra: vec![] });
+            self.groups.push(Group { setting, changed, polyhedra: vec![], cases: vec![] });
         }
         self.groups[index].polyhedra.push(polyhedron);
+        self.groups[index].cases.push(self.possible);
+        self.possible += 1;
         Ok(())
     }
 
@@ -299,7 +312,7 @@ impl Setting {
                 .map(|rows| Polyhedron { constraints: rows.iter().flat_map(Linear::constraints).collect() })
                 .collect(),
         };
-        Part { lowered, query, layout: self.layout.clone(), between }
+        Part { lowered, query, cases: b.cases.clone(), layout: self.layout.clone(), between }
     }
 }
 

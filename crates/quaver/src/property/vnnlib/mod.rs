@@ -51,6 +51,8 @@ pub struct Part {
     pub lowered: Arc<Lowered>,
     /// The question: an output that must not occur is one that satisfies the query.
     pub query: Query,
+    /// For each forbidden polyhedron the number of its case, among those of the query that some input satisfies the bounds of.
+    pub cases: Vec<usize>,
     layout: Arc<Layout>,
     /// Input elements that lie between two neighbouring floats: the value that is meant, if it can be written.
     between: Vec<(usize, Option<Decimal>)>,

@@ -22,11 +22,18 @@ pub(in crate::verify) struct Part {
     /// Numbers of the goals that are not excluded.
     goals: Vec<usize>,
     pub bound: f64,
+    /// The tracer's number.
+    number: u64,
 }
 
 impl Part {
+    /// A part of a frame, for one goal.
+    pub fn of_frame(region: Region, known: Vec<Bounds>, goal: usize, bound: f64) -> Self {
+        Part { region, known: Some(Arc::new(known)), goals: vec![goal], bound, number: 0 }
+    }
+
     pub fn whole(region: Region, goals: usize) -> Self {
-        Part { region, known: None, goals: (0..goals).collect(), bound: f64::NEG_INFINITY }
+        Part { region, known: None, goals: (0..goals).collect(), bound: f64::NEG_INFINITY, number: 0 }
     }
 
     pub fn bytes(&self) -> usize {
@@ -40,12 +47,17 @@ impl Search<'_> {
     pub(super) fn bound_box(&self, part: Part, step: &mut Step) {
         let analysis = match self.analyse(&part.region, part.known.as_deref().map(|k| &k[..]), Effort::NONE) {
             Ok(analysis) => analysis,
-            Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
+            Err(NoBounds::Empty) => {
+                self.tracer().inspect(|t| t.empty(part.number));
+                return step.exclude(f64::INFINITY);
+            }
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
         };
         // Single rows first: most goals fall by one of them.
         let goals: Vec<&Goal> = part.goals.iter().map(|&g| self.goals[g]).collect();
-        let mut gaps = self.view.gaps(&analysis, &goals);
+        let by_row = self.view.gaps_of_rows(&analysis, &goals);
+        let mut gaps: Vec<f64> = by_row.iter().map(|g| g.0).collect();
+        self.trace_rows(&part, &goals, &by_row);
         if goals.iter().zip(&gaps).all(|(g, gap)| g.excluded(*gap)) {
             return gaps.into_iter().for_each(|gap| step.exclude(gap));
         }
@@ -59,6 +71,9 @@ impl Search<'_> {
         let mut left: Vec<(usize, f64)> = vec![];
         for (row, (g, &gap)) in goals.iter().zip(&gaps).enumerate() {
             if g.excluded(gap) {
+                if !g.excluded(by_row[row].0) {
+                    self.tracer().inspect(|t| t.close(part.number, part.goals[row], &tuned.objectives()[row].weights));
+                }
                 step.exclude(gap);
             } else {
                 left.push((row, gap));
@@ -80,12 +95,25 @@ impl Search<'_> {
         let bound = left.iter().map(|l| l.1).fold(f64::INFINITY, f64::min);
         let goals = left.iter().map(|&(row, _)| part.goals[row]).collect();
         let steepness = |i: usize| left.iter().map(|&(row, _)| tuned.steepness(self.view.root, i, row)).sum();
-        let known = Arc::new(frame.analysis.bounds.clone());
-        self.halve(&frame.region, known, goals, bound, &steepness, step);
+        let known = Some(Arc::new(frame.analysis.bounds.clone()));
+        let part = Part { region: frame.region.clone(), known, goals, bound, number: part.number };
+        self.halve(part, &steepness, step);
+    }
+
+    /// Tells of goals that one of their rows excludes.
+    fn trace_rows(&self, part: &Part, goals: &[&Goal], gaps: &[(f64, usize)]) {
+        let Some(tracer) = self.tracer() else { return };
+        for ((goal, number), (gap, row)) in goals.iter().zip(&part.goals).zip(gaps) {
+            if goal.excluded(*gap) {
+                let weights: Vec<f64> = (0..goal.rows.len()).map(|r| if r == *row { 1.0 } else { 0.0 }).collect();
+                tracer.close(part.number, *number, &weights);
+            }
+        }
     }
 
     /// Bounds a box once more, with lines tuned for every element, as the frame of a search by splits of pointwise functions.
     pub(super) fn refine(&self, frame: &Frame, goals: &[(usize, f64)], effort: Effort, step: &mut Step) {
+        self.tracer().inspect(|t| t.has_no_step("splits of functions"));
         let frame = match self.analyse(&frame.region, Some(&frame.analysis.bounds), effort) {
             Ok(analysis) => Arc::new(self.frame(frame.region.clone(), analysis)),
             Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
@@ -111,22 +139,15 @@ impl Search<'_> {
         self.view.prepared.net.node(self.observed()).grid
     }
 
-    /// Splits a box where its halves gain most.
-    pub(super) fn halve(
-        &self,
-        region: &Region,
-        known: Arc<Vec<Bounds>>,
-        goals: Vec<usize>,
-        bound: f64,
-        steepness: &dyn Fn(usize) -> f64,
-        step: &mut Step,
-    ) {
+    /// Splits a box where its halves gain most. What is known is about the box itself.
+    pub(super) fn halve(&self, part: Part, steepness: &dyn Fn(usize) -> f64, step: &mut Step) {
+        let Part { region, goals, .. } = &part;
         let width = |i: usize| region.hi[i] - region.lo[i];
         // Between the longest edge and the one along which the bound changes most.
         let score = |i: usize| (1e-6 + steepness(i)).sqrt() * width(i);
         let splittable = (0..region.lo.len()).filter(|&i| self.middle(region, i).is_some());
         let Some(i) = splittable.max_by(|&a, &b| score(a).total_cmp(&score(b))) else {
-            return self.settle(region, &goals, step);
+            return self.settle(region, goals, step);
         };
         let Some((below, above)) = self.middle(region, i) else { return };
         let (mut low, mut high) = (region.clone(), region.clone());
@@ -138,12 +159,14 @@ impl Search<'_> {
             return step.witness = witness;
         }
         let nearest = |e: &[f64]| e.iter().copied().fold(f64::INFINITY, f64::min);
-        let mut halves: Vec<(f64, Region)> = excesses.chunks(goals.len()).map(nearest).zip([low, high]).collect();
+        let numbers = self.tracer().map_or([0, 0], |t| t.halve(part.number, i, below));
+        let halves = [low, high].into_iter().zip(numbers);
+        let mut halves: Vec<(f64, (Region, u64))> = excesses.chunks(goals.len()).map(nearest).zip(halves).collect();
         // The half that is nearer to a witness goes on top.
         halves.sort_by(|a, b| b.0.total_cmp(&a.0));
-        for (_, region) in halves {
-            let known = Some(known.clone());
-            step.open.push(super::Part::Box(Part { region, known, goals: goals.clone(), bound }));
+        for (_, (region, number)) in halves {
+            let (known, goals) = (part.known.clone(), goals.clone());
+            step.open.push(super::Part::Box(Part { region, known, goals, bound: part.bound, number }));
         }
     }
 
@@ -153,6 +176,7 @@ impl Search<'_> {
     /// Where the net computes one exact function of integers or float32 values, either no input leads to the value, or every input that does has the
     /// same output: that is executed exactly and compared with the exact constraints.
     fn settle(&self, region: &Region, goals: &[usize], step: &mut Step) {
+        self.tracer().inspect(|t| t.has_no_step("a single input that was executed"));
         let net = self.view.prepared.net;
         let counted = net.node(net.inputs()[0]).grid != Grid::Real;
         if counted && is_exact(net) {

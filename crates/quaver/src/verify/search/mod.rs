@@ -19,6 +19,7 @@ use super::decide::View;
 use super::goal::Goal;
 use super::{Limit, Options, Witness};
 use crate::bounds::{Analysis, Bounds, Effort, Extent, NoBounds, analyse_within};
+use crate::certificate::Tracer;
 use crate::net::NodeId;
 use crate::property::Region;
 use frame::Frame;
@@ -206,6 +207,10 @@ impl<'s> Search<'s> {
     /// Parts that are bounded together: many where a matrix product is worth packing its operands.
     fn batch(&self) -> usize {
         if self.view.prepared.net.multiplications() > 100_000 { 128 } else { 32 }
+    }
+
+    fn tracer(&self) -> Option<&dyn Tracer> {
+        self.options.tracer.as_deref()
     }
 
     fn observed(&self) -> NodeId {

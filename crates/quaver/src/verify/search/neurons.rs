@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::frame::Frame;
-use super::{Part, Search, Step};
+use super::{Part, Search, Step, inputs};
 use crate::bounds::{Bounds, Branch, Objective, Row, Split, Tuned};
 
 /// Steps uphill for a part, and for a whole frame.
@@ -104,8 +104,8 @@ impl Search<'_> {
                 Some(cut) => step.open.extend(cut.map(|s| Part::Split(Box::new(domain.child(s))))),
                 None => {
                     let steepness = |i| tuned.steepness(self.view.root, i, row);
-                    let known = Arc::new(domain.known());
-                    self.halve(&frame.region, known, vec![domain.goal], gaps[row], &steepness, step);
+                    let (region, known) = (frame.region.clone(), domain.known());
+                    self.halve(inputs::Part::of_frame(region, known, domain.goal, gaps[row]), &steepness, step);
                 }
             }
         }

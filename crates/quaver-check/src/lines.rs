@@ -1,0 +1,176 @@
+//! Lines that enclose functions; the rules *Line* and *Blend*.
+
+use crate::net::Shape;
+use crate::round::{U, add_down, add_up, mul_down, mul_up};
+
+/// slope x + offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Line {
+    /// At least 0.
+    pub slope: f64,
+    /// Value at 0.
+    pub offset: f64,
+}
+
+/// Which side of a function a line is on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Side {
+    /// line <= f.
+    Below,
+    /// line >= f.
+    Above,
+}
+
+/// Calls f(x, below, above) for every corner of a function on [l, u], `below <= f(x) <= above`.
+fn corners(shape: &Shape, side: Side, (l, u): (f64, f64), mut each: impl FnMut(f64, f64, f64)) {
+    let mut corner = |x: f64| each(x, shape.at_most(x), shape.at_least(x));
+    match shape {
+        Shape::Hinge { low, high, .. } => {
+            [l, u].into_iter().for_each(&mut corner);
+            [*low, *high].into_iter().filter(|x| l < *x && *x < u).for_each(&mut corner);
+        }
+        Shape::Step { starts, .. } => {
+            corner(if side == Side::Below { u } else { l });
+            let before = if side == Side::Below { 1.0 } else { 0.0 };
+            starts.iter().filter(|t| l < **t && **t <= u).for_each(|t| corner(t - before));
+        }
+    }
+}
+
+/// Rule *Line*: the best offset for a slope. `None` if the slope is negative or not a number, or no offset is finite.
+///
+/// # Claim
+/// For every x in [l, u] (every integer there, for a step), the line is on its side of f.
+///
+/// # Rounding
+/// f(x) - slope x is rounded to the line's side at every corner.
+pub fn line(shape: &Shape, side: Side, (l, u): (f64, f64), slope: f64) -> Option<Line> {
+    let slope = (slope >= 0.0).then_some(slope)?;
+    let mut offset = if side == Side::Below { f64::INFINITY } else { f64::NEG_INFINITY };
+    corners(shape, side, (l, u), |x, below, above| match side {
+        Side::Below => offset = offset.min(add_down(below, -mul_up(slope, x))),
+        Side::Above => offset = offset.max(add_up(above, -mul_down(slope, x))),
+    });
+    (slope.is_finite() && offset.is_finite()).then_some(Line { slope, offset })
+}
+
+/// Rule *Blend*, for arguments of magnitude at most `magnitude`.
+///
+/// # Claim
+/// (1 - t) a(x) + t b(x) is on the stated side of the result, which is on the same side of f as a and b are.
+///
+/// # Rounding
+/// 1 - t, two products and a sum for each number: the offset moves outward by 8 u times all magnitudes, four roundings of the slope times
+/// the argument included.
+pub fn blend(a: Line, b: Line, t: f64, side: Side, magnitude: f64) -> Line {
+    if t == 0.0 || a == b {
+        return a;
+    }
+    if t == 1.0 {
+        return b;
+    }
+    let mix = |a: f64, b: f64| (1.0 - t) * a + t * b;
+    let all = a.offset.abs() + b.offset.abs() + (a.slope + b.slope) * magnitude;
+    let lost = 8.0 * U * all + f64::MIN_POSITIVE;
+    let offset = mix(a.offset, b.offset);
+    let offset = if side == Side::Below { offset - lost } else { offset + lost };
+    Line { slope: mix(a.slope, b.slope), offset }
+}
+
+/// The slopes of the first and the last edge of a hinge's lower and upper hull on [l, u]; they need not be stored.
+///
+/// They are hints: [`line`] makes valid lines of any.
+pub fn slopes_of_hinge(shape: &Shape, (l, u): (f64, f64)) -> [[f64; 2]; 2] {
+    let chord = |a: f64, b: f64| match (shape.at_most(b) - shape.at_most(a)) / (b - a) {
+        slope if slope.is_finite() => slope.max(0.0),
+        _ => 0.0,
+    };
+    let Shape::Hinge { left, low, high } = shape else { return [[0.0; 2]; 2] };
+    match (l < *low, *high < u) {
+        (true, false) => [[*left, 1.0], [chord(l, u); 2]],
+        (false, true) => [[chord(l, u); 2], [1.0, 0.0]],
+        (true, true) => [[*left, chord(*low, u)], [chord(l, *high), 0.0]],
+        (false, false) => [[1.0; 2]; 2],
+    }
+}
+
+/// The lines of a hinge that leave the least area: those of the hulls' edges over the middle. `None` where there are none.
+pub fn default_lines(shape: &Shape, (l, u): (f64, f64)) -> Option<(Line, Line)> {
+    let middle = l + (u - l) / 2.0;
+    let [lower, upper] = slopes_of_hinge(shape, (l, u));
+    let Shape::Hinge { low, high, .. } = shape else { return None };
+    let (below, above) = (lower[usize::from(middle > *low)], upper[usize::from(middle >= *high)]);
+    Some((line(shape, Side::Below, (l, u), below)?, line(shape, Side::Above, (l, u), above)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rational::Rational;
+    use proptest::prelude::*;
+    use std::ops::{Add, Mul, Neg};
+
+    fn exact(x: f64) -> Rational {
+        Rational::from_f64(x).unwrap()
+    }
+
+    fn at(line: Line, x: f64) -> Rational {
+        exact(line.slope).mul(&exact(x)).add(&exact(line.offset))
+    }
+
+    fn step(starts: Vec<i32>) -> Shape {
+        let values = (0..=starts.len()).map(|k| (k * k) as f64 / 4.0).collect();
+        Shape::Step { starts: starts.into_iter().map(f64::from).collect(), values }
+    }
+
+    proptest! {
+        #[test]
+        fn lines_enclose_steps(mut starts in proptest::collection::vec(-60i32..60, 0..12), l in -80i32..80, width in 0i32..90, slope in 0.0f64..2.0) {
+            starts.sort();
+            starts.dedup();
+            let f = step(starts);
+            let ends = (f64::from(l), f64::from(l + width));
+            let below = line(&f, Side::Below, ends, slope).unwrap();
+            let above = line(&f, Side::Above, ends, slope).unwrap();
+            for x in (l..=l + width).map(f64::from) {
+                let y = exact(f.at_most(x));
+                prop_assert!(at(below, x) <= y && y <= at(above, x));
+            }
+        }
+
+        #[test]
+        fn lines_enclose_hinges(left in 0.0f64..1.0, low in -3.0f64..0.0, span in 0.0f64..5.0, clipped in any::<bool>(),
+                l in -6.0f64..6.0, width in 0.0f64..8.0, slope in 0.0f64..2.0, t in 0.0f64..1.0) {
+            let high = if clipped { low + span } else { f64::INFINITY };
+            let f = Shape::Hinge { left, low, high };
+            let (l, u) = (l, l + width);
+            for s in [slope, slopes_of_hinge(&f, (l, u))[0][1], slopes_of_hinge(&f, (l, u))[1][1]] {
+                let below = line(&f, Side::Below, (l, u), s).unwrap();
+                let above = line(&f, Side::Above, (l, u), s).unwrap();
+                for x in [l, u, l + t * width, low, high] {
+                    if l <= x && x <= u {
+                        prop_assert!(at(below, x) <= exact(f.at_least(x)) && exact(f.at_most(x)) <= at(above, x));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_blend_is_between(a in (0.0f64..2.0, -9.0f64..9.0), b in (0.0f64..2.0, -9.0f64..9.0), k in 0u8..=255, x in -50.0f64..50.0) {
+            let (a, b) = (Line { slope: a.0, offset: a.1 }, Line { slope: b.0, offset: b.1 });
+            let t = f64::from(k) / 255.0;
+            let mixed = exact(1.0).add(&exact(t).neg()).mul(&at(a, x)).add(&exact(t).mul(&at(b, x)));
+            prop_assert!(at(blend(a, b, t, Side::Below, 50.0), x) <= mixed);
+            prop_assert!(mixed <= at(blend(a, b, t, Side::Above, 50.0), x));
+        }
+    }
+
+    #[test]
+    fn a_relu_has_its_usual_lines() {
+        let relu = Shape::Hinge { left: 0.0, low: 0.0, high: f64::INFINITY };
+        let [below, above] = slopes_of_hinge(&relu, (-1.0, 3.0));
+        assert_eq!((below, above), ([0.0, 1.0], [0.75, 0.75]));
+        assert_eq!(line(&relu, Side::Above, (-1.0, 3.0), 0.75), Some(Line { slope: 0.75, offset: 0.75 }));
+        assert_eq!(line(&relu, Side::Below, (-1.0, 3.0), 1.0), Some(Line { slope: 1.0, offset: 0.0 }));
+    }
+}
