@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bounds::{Bounds, interval};
+use crate::bounds::{Bounds, interval, interval_of_affine};
 use crate::lines::default_lines;
 use crate::net::{Function, Map, Net, Op};
 use crate::walk::{Frame, Pair, Row};
@@ -69,15 +69,18 @@ pub fn analyse<'n>(
         } else if matches!(net.values[id].op, Op::Function(_)) {
             lines.push(vec![]);
         }
-        let mut bounds = match id {
-            _ if id < start => before[id].clone(),
-            _ if id == start => region.clone(),
-            _ => interval(net, id, &frame.bounds),
+        let (mut bounds, sums) = match &net.values[id].op {
+            _ if id < start => (before[id].clone(), vec![]),
+            _ if id == start => (region.clone(), vec![]),
+            Op::Affine(a) => interval_of_affine(net, id, a, &frame.bounds),
+            Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => {
+                (interval(net, id, &frame.bounds), vec![])
+            }
         };
         if id >= start && !meet(&mut bounds, known.map(|k| &k[id])) {
             return Ok(Known::Empty);
         }
-        frame.push(bounds);
+        frame.push_with(bounds, sums);
     }
     Ok(Known::Bounds(Arc::new(frame), Arc::new(lines)))
 }

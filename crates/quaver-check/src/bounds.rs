@@ -1,6 +1,6 @@
 //! Bounds on the elements of values; the rules *Interval* and *Meet*.
 
-use crate::net::{Affine, Net, Op, Shape, Source};
+use crate::net::{Affine, Map, Net, Op, Shape, Source};
 use crate::round::{add_down, add_up, at_least, gamma};
 
 /// l <= element <= u, for each element of a value.
@@ -45,7 +45,7 @@ pub fn interval(net: &Net, id: usize, bounds: &[Bounds]) -> Bounds {
     let value = &net.values[id];
     let mut result = match &value.op {
         Op::Input => Bounds::default(),
-        Op::Affine(a) => affine(a, bounds).0,
+        Op::Affine(a) => return interval_of_affine(net, id, a, bounds).0,
         Op::Function(f) => {
             let x = &bounds[f.of];
             let ends = (0..value.len()).map(|i| (f.at(i).at_most(x.lo[i]), f.at(i).at_least(x.hi[i])));
@@ -76,6 +76,15 @@ pub fn interval(net: &Net, id: usize, bounds: &[Bounds]) -> Bounds {
     result
 }
 
+/// [`interval`] of an affine value, with the sums of [`affine`].
+pub fn interval_of_affine(net: &Net, id: usize, a: &Affine, bounds: &[Bounds]) -> (Bounds, Vec<f64>) {
+    let (mut result, sums) = affine(a, bounds);
+    if net.values[id].integer {
+        result.round_inward();
+    }
+    (result, sums)
+}
+
 /// Bounds on an affine value, and for each element a number not below m = sum |weight| |argument| + |bias|.
 ///
 /// # Rounding
@@ -89,12 +98,10 @@ pub fn affine(a: &Affine, bounds: &[Bounds]) -> (Bounds, Vec<f64>) {
         let x = &bounds[*of];
         roundings += map.terms() + 2;
         for i in 0..len {
-            map.for_each(i, |j, w| {
-                let (least, most) = if w >= 0.0 { (x.lo[j], x.hi[j]) } else { (x.hi[j], x.lo[j]) };
-                lo[i] += w * least;
-                hi[i] += w * most;
-                sums[i] += w.abs() * x.magnitude(j);
-            });
+            let [least, most, sum] = ends_of_product(map, i, x);
+            lo[i] += least;
+            hi[i] += most;
+            sums[i] += sum;
         }
     }
     for i in 0..len {
@@ -104,6 +111,37 @@ pub fn affine(a: &Affine, bounds: &[Bounds]) -> (Bounds, Vec<f64>) {
         hi[i] = add_up(hi[i], error);
     }
     (Bounds { lo, hi }, sums)
+}
+
+/// The smallest and the largest sum of products of one output, and the sum of their magnitudes, not rounded to any side.
+fn ends_of_product(map: &Map, output: usize, x: &Bounds) -> [f64; 3] {
+    let Map::Dense { inputs, outputs, weights, .. } = map else {
+        let mut ends = [0.0; 3];
+        map.for_each(output, |j, w| add_ends(&mut ends, w, x.lo[j], x.hi[j]));
+        return ends;
+    };
+    let (block, row) = (output / outputs * inputs, output % outputs * inputs);
+    let (w, lo, hi) = (&weights[row..row + inputs], &x.lo[block..block + inputs], &x.hi[block..block + inputs]);
+    // Several sums side by side: the order is free.
+    let mut sums = [[0.0; 3]; LANES];
+    let (whole, rest) = (w.chunks_exact(LANES), inputs - inputs % LANES);
+    for (w, (lo, hi)) in whole.zip(lo.chunks_exact(LANES).zip(hi.chunks_exact(LANES))) {
+        for k in 0..LANES {
+            add_ends(&mut sums[k], w[k], lo[k], hi[k]);
+        }
+    }
+    (rest..*inputs).for_each(|j| add_ends(&mut sums[0], w[j], lo[j], hi[j]));
+    sums.iter().fold([0.0; 3], |all, s| [all[0] + s[0], all[1] + s[1], all[2] + s[2]])
+}
+
+const LANES: usize = 4;
+
+#[inline(always)]
+fn add_ends(ends: &mut [f64; 3], w: f64, lo: f64, hi: f64) {
+    let (a, b) = (w * lo, w * hi);
+    ends[0] += if a < b { a } else { b };
+    ends[1] += if a < b { b } else { a };
+    ends[2] += if a.abs() < b.abs() { b.abs() } else { a.abs() };
 }
 
 impl Shape {

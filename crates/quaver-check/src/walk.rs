@@ -66,8 +66,17 @@ impl<'n> Frame<'n> {
 
     /// Adds the bounds of the next value.
     pub fn push(&mut self, bounds: Bounds) {
+        let sums = match &self.net.values[self.bounds.len()].op {
+            Op::Affine(a) => affine(a, &self.bounds).1,
+            Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => vec![],
+        };
+        self.push_with(bounds, sums);
+    }
+
+    /// [`Self::push`] where the sums of magnitudes of an affine value are known (see [`affine`]).
+    pub fn push_with(&mut self, bounds: Bounds, sums: Vec<f64>) {
         let errors = match &self.net.values[self.bounds.len()].op {
-            Op::Affine(a) => errors(a, &self.bounds),
+            Op::Affine(a) => errors(a, sums),
             Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => vec![],
         };
         self.is_bounded &= (0..bounds.lo.len()).all(|i| bounds.magnitude(i) <= LARGEST);
@@ -105,10 +114,10 @@ impl<'n> Frame<'n> {
 /// # Why
 /// Slack: slack m. Adjoint: each coefficient j is computed with an error of at most gamma |c_i| |W_ij|, summed over i; times |x_j| and summed over
 /// j that is gamma m for each |c_i|.
-fn errors(a: &Affine, bounds: &[Bounds]) -> Vec<f64> {
+fn errors(a: &Affine, sums: Vec<f64>) -> Vec<f64> {
     let readers = a.terms.iter().map(|t| t.1.readers()).max().unwrap_or(0);
     let factor = gamma(readers + 4) + a.slack;
-    affine(a, bounds).1.into_iter().map(|m| (m * factor).next_up()).collect()
+    sums.into_iter().map(|m| (m * factor).next_up()).collect()
 }
 
 /// Functionals on their way: each is at least sum over values of coefficients . value + constant - error.
