@@ -79,7 +79,7 @@ pub fn blend(a: Line, b: Line, t: f64, side: Side, magnitude: f64) -> Line {
 
 /// The slopes of the first and the last edge of a hinge's lower and upper hull on [l, u]; they need not be stored.
 ///
-/// They are hints: [`line`] makes valid lines of any.
+/// They are hints: [`line()`] makes valid lines of any.
 pub fn slopes_of_hinge(shape: &Shape, (l, u): (f64, f64)) -> [[f64; 2]; 2] {
     let chord = |a: f64, b: f64| match (shape.at_most(b) - shape.at_most(a)) / (b - a) {
         slope if slope.is_finite() => slope.max(0.0),
