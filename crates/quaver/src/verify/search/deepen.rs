@@ -55,10 +55,9 @@ impl Search<'_> {
                 Explored::Paused(left) => {
                     effort = next;
                     begun = Instant::now();
-                    let framed = self.reframe(left, effort);
-                    let excluded = framed.excluded;
-                    step = self.step(framed.open);
-                    excluded.into_iter().for_each(|gap| step.exclude(gap));
+                    step = self.reframe(left, effort);
+                    let parts = std::mem::take(&mut step.open);
+                    self.bound(parts, &mut step);
                 }
             }
         }

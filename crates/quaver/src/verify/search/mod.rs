@@ -187,21 +187,26 @@ impl<'s> Search<'s> {
         }
     }
 
-    /// Bounds parts that were taken together: boxes one by one, others of one frame in one go.
+    /// What becomes of some parts.
     fn step(&self, parts: Vec<Part>) -> Step {
         let mut step = Step::default();
+        self.bound(parts, &mut step);
+        step
+    }
+
+    /// Bounds parts that were taken together: boxes one by one, others of one frame in one go.
+    fn bound(&self, parts: Vec<Part>, step: &mut Step) {
         let mut domains = vec![];
         for part in parts {
             match part {
-                Part::Box(p) if step.witness.is_none() => self.bound_box(p, &mut step),
+                Part::Box(p) if step.witness.is_none() => self.bound_box(p, step),
                 Part::Box(_) => {}
                 Part::Split(d) => domains.push(*d),
             }
         }
         if !domains.is_empty() && step.witness.is_none() {
-            self.bound_domains(domains, &mut step);
+            self.bound_domains(domains, step);
         }
-        step
     }
 
     /// Parts that are bounded together: many where a matrix product is worth packing its operands.
