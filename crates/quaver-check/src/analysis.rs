@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bounds::{Bounds, interval, interval_of_affine};
+use crate::bounds::{Bounds, interval};
 use crate::lines::default_lines;
 use crate::net::{Function, Map, Net, Op};
 use crate::walk::{Frame, Pair, Row};
@@ -29,19 +29,19 @@ pub fn start(net: &Net) -> usize {
 }
 
 /// What is known about a part.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Known<'n> {
     /// No execution is in it.
     Empty,
-    /// Bounds, and lines of every function (those that are not reached are empty).
-    Bounds(Arc<Frame<'n>>, Arc<Vec<Vec<Pair>>>),
+    /// Bounds, which its halves inherit, and by value the lines of functions after the start.
+    Bounds(Arc<Frame<'n>>, Vec<Vec<Pair>>),
 }
 
 /// Bounds on the values up to the start, for inputs in a box.
 pub fn before(net: &Net, start: usize, input: Bounds) -> Vec<Bounds> {
     let mut bounds = vec![];
     for id in 0..=start {
-        let next = if id == net.input { input.clone() } else { interval(net, id, &bounds) };
+        let next = if id == net.input { input.clone() } else { interval(net, id, &bounds).0 };
         bounds.push(next);
     }
     bounds
@@ -61,28 +61,25 @@ pub fn analyse<'n>(
     let mut frame = Frame::from_start(net, start);
     let mut lines: Vec<Vec<Pair>> = vec![];
     for id in 0..=last {
+        let mut own = vec![];
         if let (Op::Function(f), true) = (&net.values[id].op, id > start) {
             if !tighten(&mut frame, f, &lines) {
                 return Ok(Known::Empty);
             }
-            lines.push(lines_of(&net.values[id].name, f, &frame.bounds[f.of])?);
-        } else if matches!(net.values[id].op, Op::Function(_)) {
-            lines.push(vec![]);
+            own = lines_of(&net.values[id].name, f, &frame.bounds[f.of])?;
         }
-        let (mut bounds, sums) = match &net.values[id].op {
+        lines.push(own);
+        let (mut bounds, sums) = match id {
             _ if id < start => (before[id].clone(), vec![]),
             _ if id == start => (region.clone(), vec![]),
-            Op::Affine(a) => interval_of_affine(net, id, a, &frame.bounds),
-            Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => {
-                (interval(net, id, &frame.bounds), vec![])
-            }
+            _ => interval(net, id, &frame.bounds),
         };
         if id >= start && !meet(&mut bounds, known.map(|k| &k[id])) {
             return Ok(Known::Empty);
         }
-        frame.push_with(bounds, sums);
+        frame.push(bounds, sums);
     }
-    Ok(Known::Bounds(Arc::new(frame), Arc::new(lines)))
+    Ok(Known::Bounds(Arc::new(frame), lines))
 }
 
 fn meet(bounds: &mut Bounds, known: Option<&Bounds>) -> bool {
@@ -91,11 +88,11 @@ fn meet(bounds: &mut Bounds, known: Option<&Bounds>) -> bool {
 
 /// Walks for both ends of every element of a function's argument on which the function is not affine; false if nothing is left.
 fn tighten(frame: &mut Frame<'_>, f: &Function, lines: &[Vec<Pair>]) -> bool {
-    let x = &frame.bounds[f.of];
-    let open: Vec<usize> = (0..x.lo.len()).filter(|&i| !f.at(i).is_affine_on(x.lo[i], x.hi[i])).collect();
     if frame.is_exact(f.of) {
         return true;
     }
+    let x = &frame.bounds[f.of];
+    let open: Vec<usize> = (0..x.lo.len()).filter(|&i| !f.at(i).is_affine_on(x.lo[i], x.hi[i])).collect();
     let mut found = vec![];
     for part in open.chunks(BATCH / 2) {
         let row = |&i: &usize| [1.0, -1.0].map(|c| Row { terms: vec![(i, c)], ..Row::default() });

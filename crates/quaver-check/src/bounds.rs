@@ -37,15 +37,20 @@ impl Bounds {
     }
 }
 
-/// Rule *Interval*: bounds on a value from those on its arguments. The input has none of its own.
+/// Rule *Interval*: bounds on a value from those on its arguments, and for an affine one the sums of `affine`. The input has none of its own.
 ///
 /// # Rounding
-/// Affine sums as in [`affine`]; a function is monotone and its values are rounded outward; all else is exact.
-pub fn interval(net: &Net, id: usize, bounds: &[Bounds]) -> Bounds {
+/// Affine sums as in `affine`; a function is monotone and its values are rounded outward; all else is exact.
+pub fn interval(net: &Net, id: usize, bounds: &[Bounds]) -> (Bounds, Vec<f64>) {
     let value = &net.values[id];
+    let mut sums = vec![];
     let mut result = match &value.op {
         Op::Input => Bounds::default(),
-        Op::Affine(a) => return interval_of_affine(net, id, a, bounds).0,
+        Op::Affine(a) => {
+            let (result, own) = affine(a, bounds);
+            sums = own;
+            result
+        }
         Op::Function(f) => {
             let x = &bounds[f.of];
             let ends = (0..value.len()).map(|i| (f.at(i).at_most(x.lo[i]), f.at(i).at_least(x.hi[i])));
@@ -73,15 +78,6 @@ pub fn interval(net: &Net, id: usize, bounds: &[Bounds]) -> Bounds {
     if value.integer {
         result.round_inward();
     }
-    result
-}
-
-/// [`interval`] of an affine value, with the sums of [`affine`].
-pub fn interval_of_affine(net: &Net, id: usize, a: &Affine, bounds: &[Bounds]) -> (Bounds, Vec<f64>) {
-    let (mut result, sums) = affine(a, bounds);
-    if net.values[id].integer {
-        result.round_inward();
-    }
     (result, sums)
 }
 
@@ -89,7 +85,7 @@ pub fn interval_of_affine(net: &Net, id: usize, a: &Affine, bounds: &[Bounds]) -
 ///
 /// # Rounding
 /// With n products and sums, each end is computed with an error of at most gamma(n) m, and `slack` m may be lost by the runtime.
-pub fn affine(a: &Affine, bounds: &[Bounds]) -> (Bounds, Vec<f64>) {
+fn affine(a: &Affine, bounds: &[Bounds]) -> (Bounds, Vec<f64>) {
     let len = a.bias.len();
     let (mut lo, mut hi) = (a.bias.clone(), a.bias.clone());
     let mut sums: Vec<f64> = a.bias.iter().map(|b| b.abs()).collect();

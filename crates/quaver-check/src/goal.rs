@@ -2,7 +2,7 @@
 
 use crate::bounds::Bounds;
 use crate::property::Case;
-use crate::round::{add_up, mul_up};
+use crate::round::{U, add_up, mul_up};
 use crate::walk::{Frame, Pair, Row};
 
 /// sum coefficient * output <= bound, or <.
@@ -37,17 +37,12 @@ impl Goal {
         Goal { rows: case.rows.iter().map(row).collect() }
     }
 
-    /// How many rows there are.
-    pub fn len(&self) -> usize {
+    /// How many rows there are. Where there are none, nothing but an empty part proves the goal.
+    pub fn rows(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there are none: then nothing but an empty part proves the goal.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Whether no execution within a frame satisfies all rows: rule *Rows* with weights, which are whole numbers.
+    /// Whether no execution within a frame satisfies all rows: rule *Rows* with a weight for each.
     ///
     /// # Claim
     /// True only if sum w_r row_r > sum w_r bound_r for every execution (>= where a strict row has a weight).
@@ -55,14 +50,8 @@ impl Goal {
     /// # Rounding
     /// The bound of each row grows by |coefficient - exact| |output|. Products with weights are rounded: for more than one row, each may lose
     /// 2 u of its magnitude times |output|.
-    pub fn is_proved(
-        &self,
-        frame: &Frame<'_>,
-        lines: &[Vec<Pair>],
-        output: usize,
-        weights: &[f64],
-        mut row: Row,
-    ) -> bool {
+    pub fn is_proved(&self, frame: &Frame<'_>, lines: &[Vec<Pair>], weights: &[f64]) -> bool {
+        let (output, mut row) = (frame.net.output, Row::default());
         let x = &frame.bounds[output];
         let used = || self.rows.iter().zip(weights).filter(|(_, w)| **w > 0.0);
         let single = used().count() == 1 && weights.iter().all(|w| *w == 0.0 || *w == 1.0);
@@ -74,7 +63,7 @@ impl Goal {
             for (i, a) in &inequality.terms {
                 row.terms.push((*i, w * a));
                 if !single {
-                    bound = add_up(bound, mul_up(4.0 * crate::round::U * (w * a).abs(), x.magnitude(*i)));
+                    bound = add_up(bound, mul_up(4.0 * U * (w * a).abs(), x.magnitude(*i)));
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::file::{Reader, Record};
 use crate::goal::Goal;
 use crate::net::Net;
 use crate::property::{Case, Property};
-use crate::walk::Row;
+use crate::walk::Frame;
 use crate::{onnx, property};
 
 /// What an accepted certificate proves.
@@ -79,8 +79,8 @@ struct Question {
 struct Part<'n> {
     question: Arc<Question>,
     region: Bounds,
-    /// Bounds of the part that it is a part of.
-    within: Option<Vec<Bounds>>,
+    /// What is known of the part that it is half of.
+    within: Option<Arc<Frame<'n>>>,
     /// By goal; false once it is proved.
     open: Vec<bool>,
     known: Option<Known<'n>>,
@@ -160,22 +160,21 @@ impl<'n> State<'n> {
         let part = self.parts.get_mut(&number).ok_or_else(|| format!("part {number} is closed or was never made"))?;
         if part.known.is_none() {
             let boxes = (&part.question.before[..], &part.region);
-            let known = analysis::analyse(net, (start, net.output), boxes, part.within.as_deref())?;
+            let known =
+                analysis::analyse(net, (start, net.output), boxes, part.within.take().as_ref().map(|w| &w.bounds[..]))?;
             part.known = Some(known);
-            part.within = None;
         }
         Ok(part)
     }
 
     fn close(&mut self, number: usize, goal: usize, weights: &[f64]) -> Result<(), String> {
-        let output = self.net.output;
         let part = self.part(number)?;
         let Some(of) = part.question.goals.get(goal) else { return Err(format!("there is no goal {goal}")) };
-        if of.len() != weights.len() {
-            return Err(format!("{} weights for {} rows of goal {goal}", weights.len(), of.len()));
+        if of.rows() != weights.len() {
+            return Err(format!("{} weights for {} rows of goal {goal}", weights.len(), of.rows()));
         }
         let Some(Known::Bounds(frame, lines)) = &part.known else { return Err(format!("part {number} is empty")) };
-        if !of.is_proved(frame, lines, output, weights, Row::default()) {
+        if !of.is_proved(frame, lines, weights) {
             return Err(format!("the walk for goal {goal} of part {number} proves nothing"));
         }
         part.open[goal] = false;
@@ -209,7 +208,7 @@ impl<'n> State<'n> {
         let half = |lo: f64, hi: f64| {
             let mut region = part.region.clone();
             (region.lo[element], region.hi[element]) = (lo, hi);
-            let within = Some(frame.bounds.clone());
+            let within = Some(frame.clone());
             Part { question: part.question.clone(), region, within, open: part.open.clone(), known: None }
         };
         let above = if integer { at + 1.0 } else { at };

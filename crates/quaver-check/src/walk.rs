@@ -1,6 +1,6 @@
 //! Functionals of one value, taken back to the bounds that they depend on; the rules *Walk* and *Constraint*.
 
-use crate::bounds::{Bounds, affine};
+use crate::bounds::Bounds;
 use crate::lines::Line;
 use crate::net::{Affine, Net, Op, Source};
 use crate::round::{U, gamma};
@@ -52,7 +52,7 @@ pub struct Constraint {
 pub struct Row {
     /// (element of the value that the batch is about, coefficient).
     pub terms: Vec<(usize, f64)>,
-    /// For each function, lines of every element; where there are none, those of the batch count.
+    /// By value, for functions lines of every element; where there are none, those of the batch count.
     pub lines: Vec<Vec<Pair>>,
     /// Constraints that hold, with multipliers.
     pub constraints: Vec<(Constraint, f64)>,
@@ -64,17 +64,8 @@ impl<'n> Frame<'n> {
         Frame { net, start, bounds: vec![], errors: vec![], is_bounded: true }
     }
 
-    /// Adds the bounds of the next value.
-    pub fn push(&mut self, bounds: Bounds) {
-        let sums = match &self.net.values[self.bounds.len()].op {
-            Op::Affine(a) => affine(a, &self.bounds).1,
-            Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => vec![],
-        };
-        self.push_with(bounds, sums);
-    }
-
-    /// [`Self::push`] where the sums of magnitudes of an affine value are known (see [`affine`]).
-    pub fn push_with(&mut self, bounds: Bounds, sums: Vec<f64>) {
+    /// Adds the bounds of the next value, and for an affine one after the start what [`crate::bounds::interval`] gives with them.
+    pub fn push(&mut self, bounds: Bounds, sums: Vec<f64>) {
         let errors = match &self.net.values[self.bounds.len()].op {
             Op::Affine(a) => errors(a, sums),
             Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => vec![],
@@ -90,7 +81,7 @@ impl<'n> Frame<'n> {
         id <= self.start || of_start(&self.net.values[id].op)
     }
 
-    /// Lower bounds on functionals of the value `from`, with lines for each function that are valid for all of them.
+    /// Lower bounds on functionals of the value `from`, with lines for each value that is a function, valid for all of them.
     ///
     /// # Claim
     /// For every execution within the frame's bounds that satisfies the constraints of a row, its functional is at least the result.
@@ -130,8 +121,6 @@ struct Batch<'b> {
     constant: Vec<f64>,
     /// Sums of non-negative terms.
     error: Vec<f64>,
-    /// The number of functions before each value.
-    functions: Vec<usize>,
     /// How often something is added to a constant at most, beside the sums of one step.
     additions: usize,
 }
@@ -154,16 +143,9 @@ impl<'b> Batch<'b> {
         }
         let mut coefficients = vec![None; from + 1];
         coefficients[from] = Some(c);
-        let is_function = |v: &crate::net::Value| usize::from(matches!(v.op, Op::Function(_)));
-        let count = |sum: &mut usize, v| {
-            let before = *sum;
-            *sum += is_function(v);
-            Some(before)
-        };
-        let functions = frame.net.values.iter().scan(0, count).collect();
         let constraints = rows.iter().map(|r| r.constraints.len()).max().unwrap_or(0);
         let additions = 3 * (from + 1) + constraints;
-        Batch { frame, rows, lines, coefficients, constant: vec![0.0; n], error, functions, additions }
+        Batch { frame, rows, lines, coefficients, constant: vec![0.0; n], error, additions }
     }
 
     fn results(&self) -> Vec<f64> {
@@ -225,8 +207,13 @@ impl<'b> Batch<'b> {
                 *error += lost;
             }
         }
-        self.constant.iter_mut().zip(&sum).for_each(|(k, s)| *k += s);
-        self.error.iter_mut().zip(&error).for_each(|(k, s)| *k += s);
+        self.settle(&sum, &error);
+    }
+
+    /// Adds the sums of one step.
+    fn settle(&mut self, sum: &[f64], error: &[f64]) {
+        self.constant.iter_mut().zip(sum).for_each(|(k, s)| *k += s);
+        self.error.iter_mut().zip(error).for_each(|(k, s)| *k += s);
     }
 
     fn concretize(&mut self, id: usize, c: &[f64]) {
@@ -263,13 +250,13 @@ impl<'b> Batch<'b> {
     /// # Rounding
     /// One product for each coefficient; the products with the offsets are summed.
     fn function(&mut self, id: usize, of: usize, mut c: Vec<f64>) {
-        let (n, number) = (self.rows.len(), self.functions[id]);
+        let n = self.rows.len();
         let (x, gamma) = (&self.frame.bounds[of], self.gamma(c.len() / n));
         let (mut sum, mut error) = (vec![0.0; n], vec![0.0; n]);
         for (i, c) in c.chunks_mut(n).enumerate() {
             for (r, c) in c.iter_mut().enumerate().filter(|(_, c)| **c != 0.0) {
-                let own = self.rows[r].lines.get(number).and_then(|l| l.get(i));
-                let pair = own.unwrap_or_else(|| &self.lines[number][i]);
+                let own = self.rows[r].lines.get(id).and_then(|l| l.get(i));
+                let pair = own.unwrap_or_else(|| &self.lines[id][i]);
                 let line = if *c > 0.0 { pair.lower } else { pair.upper };
                 let product = *c * line.offset;
                 *c *= line.slope;
@@ -277,8 +264,7 @@ impl<'b> Batch<'b> {
                 error[r] += gamma * product.abs() + 2.0 * U * c.abs() * x.magnitude(i);
             }
         }
-        self.constant.iter_mut().zip(&sum).for_each(|(k, s)| *k += s);
-        self.error.iter_mut().zip(&error).for_each(|(k, s)| *k += s);
+        self.settle(&sum, &error);
         self.arrive(of, c);
     }
 

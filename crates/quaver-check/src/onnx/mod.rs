@@ -3,9 +3,8 @@
 //! Three steps, each in its own file: bytes to fields (`wire`), fields to plain structures (`graph`), structures to a
 //! [`Net`] (`lower`, with a file for each family of operators). Whatever is not understood is refused by name.
 
-use std::io::Read;
-
 use crate::net::Net;
+use crate::unpack::unpacked;
 
 mod call;
 mod graph;
@@ -25,19 +24,5 @@ const LARGEST: u64 = 1 << 31;
 /// # Errors
 /// If anything in the file is not understood. The text says what, where and why.
 pub fn read_real(bytes: &[u8]) -> Result<Net, String> {
-    let model = match bytes {
-        [0x1f, 0x8b, ..] => graph::model(&unpacked(bytes)?),
-        _ => graph::model(bytes),
-    };
-    lower::lower(model?)
-}
-
-fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let mut all = vec![];
-    let read = flate2::read::MultiGzDecoder::new(bytes).take(LARGEST + 1).read_to_end(&mut all);
-    read.map_err(|why| format!("the gzip file is damaged: {why}"))?;
-    if all.len() as u64 > LARGEST {
-        return Err(format!("the unpacked file is larger than {LARGEST} bytes"));
-    }
-    Ok(all)
+    lower::lower(graph::model(&unpacked(bytes, LARGEST)?)?)
 }

@@ -14,9 +14,8 @@ mod parse;
 mod tests;
 mod text;
 
-use std::io::Read;
-
 use crate::rational::Rational;
+use crate::unpack::unpacked;
 use formula::{Choice, too_large, too_many_cases};
 use linear::Literal;
 use parse::Query;
@@ -67,18 +66,9 @@ pub struct Row {
 
 /// Reads a property from the bytes of a file, which may be packed with gzip.
 pub fn read(bytes: &[u8]) -> Result<Property, String> {
-    let mut unpacked = Vec::new();
-    let mut content = bytes;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut source = flate2::read::MultiGzDecoder::new(bytes).take(MAX_TEXT + 1);
-        source.read_to_end(&mut unpacked).map_err(|error| format!("the file cannot be unpacked: {error}"))?;
-        content = &unpacked;
-    }
-    if content.len() as u64 > MAX_TEXT {
-        return Err(format!("the text has more than {MAX_TEXT} bytes"));
-    }
+    let content = unpacked(bytes, MAX_TEXT)?;
     // What is not UTF-8 stays visible as a sign that no command has.
-    let query = parse::parse(&String::from_utf8_lossy(content))?;
+    let query = parse::parse(&String::from_utf8_lossy(&content))?;
     let cases = multiply_out(&query)?;
     Ok(Property { inputs: query.inputs, outputs: query.outputs, cases })
 }

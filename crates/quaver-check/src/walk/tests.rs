@@ -111,10 +111,6 @@ fn execute(net: &Net, x: &[f64]) -> Vec<Vec<f64>> {
 
 /// Lines with any slopes for every function, blended.
 fn lines(dice: &mut Dice, frame: &Frame<'_>) -> Vec<Vec<Pair>> {
-    let functions = frame.net.values.iter().filter_map(|v| match &v.op {
-        Op::Function(f) => Some(f),
-        Op::Input | Op::Affine(_) | Op::Max { .. } | Op::Move { .. } => None,
-    });
     let mut of = |f: &Function| -> Vec<Pair> {
         let x = &frame.bounds[f.of];
         let mut one = |i: usize, side: Side| {
@@ -124,7 +120,11 @@ fn lines(dice: &mut Dice, frame: &Frame<'_>) -> Vec<Vec<Pair>> {
         };
         (0..x.lo.len()).map(|i| Pair { lower: one(i, Side::Below), upper: one(i, Side::Above) }).collect()
     };
-    functions.map(&mut of).collect()
+    let of_value = |v: &Value| match &v.op {
+        Op::Function(f) => of(f),
+        Op::Input | Op::Affine(_) | Op::Max { .. } | Op::Move { .. } => vec![],
+    };
+    frame.net.values.iter().map(of_value).collect()
 }
 
 /// Constraints that cut some of the executions off.
@@ -143,9 +143,10 @@ fn check(seed: u64) {
     let lo = dice.ints(3, 3);
     let hi: Vec<f64> = lo.iter().map(|l| l + dice.roll(4) as f64).collect();
     let mut frame = Frame::from_start(&net, 0);
-    frame.push(Bounds { lo: lo.clone(), hi: hi.clone() });
+    frame.push(Bounds { lo: lo.clone(), hi: hi.clone() }, vec![]);
     for id in 1..net.values.len() {
-        frame.push(interval(&net, id, &frame.bounds));
+        let (bounds, sums) = interval(&net, id, &frame.bounds);
+        frame.push(bounds, sums);
     }
     let axis = |i: usize| (lo[i] as i64..=hi[i] as i64).map(|x| x as f64);
     let inputs = axis(0).flat_map(|a| axis(1).flat_map(move |b| axis(2).map(move |c| [a, b, c])));
@@ -185,7 +186,7 @@ fn bounds_beyond_measure_prove_nothing() {
     let mut net = Net::default();
     add(&mut net, 1, false, Op::Input);
     let mut frame = Frame::from_start(&net, 0);
-    frame.push(Bounds { lo: vec![-1e31], hi: vec![1.0] });
+    frame.push(Bounds { lo: vec![-1e31], hi: vec![1.0] }, vec![]);
     let row = Row { terms: vec![(0, 1.0)], ..Row::default() };
     assert_eq!(frame.walk(0, &[row], &[]), [f64::NEG_INFINITY]);
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use quaver::certificate::{Recorder, Writer};
+use quaver::model::sha256;
 use quaver::property::vnnlib::Problem;
-use sha2::{Digest, Sha256};
 
 use crate::session::fail;
 
@@ -29,7 +29,7 @@ impl Certificate {
     ) -> Result<Self> {
         let digest = |path: &Path| -> Result<String> {
             let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-            Ok(Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect())
+            Ok(sha256(&bytes))
         };
         if profile != "real" {
             return Err(fail(
@@ -68,7 +68,6 @@ impl Certificate {
             None => eprintln!("no certificate: the query was not refuted"),
             Some(gap) => eprintln!("no certificate: the proof needs {gap}, which certificates do not have yet"),
         }
-        self.writer.discard();
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         stop: Some(stop_on_interrupt()?),
         ..Options::default()
     };
-    let mut certificate = begin_certificate(args, &profile, &problem, &nets[0].assumptions)?;
+    let mut certificate = begin_certificate(args, &spec, &profile, &problem, &nets[0].assumptions)?;
     let outcome = decide::decide(&problem, &options, certificate.as_mut()).map_err(|e| fail_in(&args.query, &e))?;
     if let Some(certificate) = certificate {
         certificate.end(matches!(outcome.answer, Answer::Unsat))?;
@@ -92,14 +92,14 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
 
 fn begin_certificate(
     args: &Args,
+    spec: &Spec,
     profile: &str,
     problem: &Problem,
     assumptions: &[String],
 ) -> Result<Option<Certificate>> {
     let Some(path) = &args.certificate else { return Ok(None) };
-    let model = match (&args.model, &args.network[..]) {
-        (Some(model), []) | (None, [(_, model)]) => model,
-        _ => return Err(fail("a certificate is about one network", "leave --certificate out")),
+    let [Some(model)] = networks::paths(args, spec)?[..] else {
+        return Err(fail("a certificate is about one network", "leave --certificate out"));
     };
     Certificate::create(path, model, &args.query, profile, problem, assumptions).map(Some)
 }

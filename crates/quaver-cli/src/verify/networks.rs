@@ -42,7 +42,7 @@ pub fn load(args: &Args, spec: &Spec, profile: &str, files: Files) -> Result<Vec
 }
 
 /// The model's file for each network; none for those that are declared equal to another.
-fn paths<'a>(args: &'a Args, spec: &Spec) -> Result<Vec<Option<&'a Path>>> {
+pub fn paths<'a>(args: &'a Args, spec: &Spec) -> Result<Vec<Option<&'a Path>>> {
     let wanting: Vec<&str> = spec.networks.iter().filter(|n| !is_equal(n)).map(|n| &n.name[..]).collect();
     let mut given: Vec<(&str, &Path)> = args.network.iter().map(|(n, p)| (&n[..], p.as_path())).collect();
     if let ([only], Some(model)) = (&wanting[..], &args.model) {

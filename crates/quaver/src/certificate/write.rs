@@ -13,7 +13,7 @@ use super::Tracer;
 /// The first line of a certificate.
 const FORMAT: &str = "quaver certificate 1";
 
-/// A certificate that is being written. It is at its path only once it is finished.
+/// A certificate that is being written. It is at its path only once it is finished; else nothing is left of it.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
@@ -42,11 +42,10 @@ impl Writer {
     /// # Errors
     /// If it cannot be written.
     pub fn question(&self, cases: &[usize]) -> io::Result<Recorder> {
-        let path = with_suffix(&self.path, ".question");
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(self.recorded())?;
         let out = GzEncoder::new(BufWriter::new(file), Compression::fast());
         let state = State { out, next: 1, failed: None, gap: None };
-        let recorder = Recorder { path, state: Mutex::new(state) };
+        let recorder = Recorder { state: Mutex::new(state) };
         let mut bytes = vec![1];
         varint(&mut bytes, cases.len() as u64);
         cases.iter().for_each(|&c| varint(&mut bytes, c as u64));
@@ -69,7 +68,6 @@ impl Writer {
         }
         recorded.seek(SeekFrom::Start(0))?;
         io::copy(&mut recorded, &mut self.file)?;
-        std::fs::remove_file(&recorder.path)?;
         Ok(Ok(()))
     }
 
@@ -85,10 +83,17 @@ impl Writer {
         std::fs::rename(&self.unfinished, &self.path)
     }
 
-    /// Leaves nothing behind.
-    pub fn discard(self) {
+    /// Where the question that is being recorded is kept.
+    fn recorded(&self) -> PathBuf {
+        with_suffix(&self.path, ".question")
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Either may be gone already.
         let _ = std::fs::remove_file(&self.unfinished);
-        let _ = std::fs::remove_file(with_suffix(&self.path, ".question"));
+        let _ = std::fs::remove_file(self.recorded());
     }
 }
 
@@ -110,7 +115,6 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 /// The steps of one question. Part 0 is the whole region.
 #[derive(Debug)]
 pub struct Recorder {
-    path: PathBuf,
     state: Mutex<State>,
 }
 

@@ -12,4 +12,4 @@ mod read;
 pub mod tflite;
 
 pub use import::{ImportError, ReadOptions};
-pub use read::{read, read_bytes};
+pub use read::{read, read_bytes, sha256};

@@ -29,7 +29,7 @@ pub fn read_bytes(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Mo
     if bytes.len() as u64 > options.max_file_bytes {
         return Err(ImportError::TooLarge { file: path.to_path_buf(), limit: options.max_file_bytes });
     }
-    let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let sha256 = sha256(bytes);
     let unpacked;
     let message = if bytes.starts_with(&[0x1f, 0x8b]) {
         unpacked = limited(MultiGzDecoder::new(bytes), path, options)?;
@@ -54,4 +54,9 @@ fn limited(from: impl Read, path: &Path, options: &ReadOptions) -> Result<Vec<u8
         return Err(ImportError::TooLarge { file: path.to_path_buf(), limit });
     }
     Ok(bytes)
+}
+
+/// SHA-256 in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -187,8 +187,7 @@ fn step(net: &Net, id: NodeId, values: &[Option<Enclosure>], rows: usize, care: 
     let value = |id: NodeId| values[id.0].as_ref().unwrap_or_else(|| unreachable!("dropped too early"));
     match &node.op {
         Op::Input(_) => panic!("input `{}` was not given", node.name),
-        Op::Affine(a) if care == Care::Hint => affine_hint(net.exact_in(id), node.len(), a, &value, rows),
-        Op::Affine(a) => affine(net.exact_in(id), node.len(), a, &value, rows),
+        Op::Affine(a) => affine((net.exact_in(id), care), node.len(), a, &value, rows),
         Op::Pointwise(p) if care == Care::Hint => {
             Enclosure::exact(apply_functions(p, &value(p.input).center, node.len()))
         }
@@ -267,7 +266,7 @@ fn apply_functions(p: &Pointwise, x: &[f64], len: usize) -> Vec<f64> {
 }
 
 fn affine<'a>(
-    exact_in: ExactIn,
+    (exact_in, care): (ExactIn, Care),
     len: usize,
     a: &Affine,
     value: &impl Fn(NodeId) -> &'a Enclosure,
@@ -279,6 +278,7 @@ fn affine<'a>(
         ExactIn::Single if exact_inputs => Enclosure::exact(centers_single(len, a, &terms, rows)),
         ExactIn::Double if exact_inputs => Enclosure::exact(centers(len, a, &terms, rows)),
         ExactIn::Single | ExactIn::Double if !exact_inputs => integer_enclosure(len, a, &terms, rows),
+        _ if care == Care::Hint => affine_hint(len, a, &terms, rows),
         _ if terms.iter().all(|(m, _)| matches!(m, LinearMap::Diagonal { .. })) => {
             elementwise_enclosure(len, a, &terms, rows)
         }
@@ -286,19 +286,9 @@ fn affine<'a>(
     }
 }
 
-/// The reference values of [`affine`].
-fn affine_hint<'a>(
-    exact_in: ExactIn,
-    len: usize,
-    a: &Affine,
-    value: &impl Fn(NodeId) -> &'a Enclosure,
-    rows: usize,
-) -> Enclosure {
-    let terms: Vec<(&LinearMap, &Enclosure)> = a.terms.iter().map(|(id, m)| (m, value(*id))).collect();
-    let mut center = match exact_in {
-        ExactIn::Single => centers_single(len, a, &terms, rows),
-        _ => centers(len, a, &terms, rows),
-    };
+/// The reference values of [`affine`] alone.
+fn affine_hint(len: usize, a: &Affine, terms: &[(&LinearMap, &Enclosure)], rows: usize) -> Enclosure {
+    let mut center = centers(len, a, terms, rows);
     if a.rounding == Rounding::Nearest32 {
         center.iter_mut().for_each(|c| *c = *c as f32 as f64);
     }

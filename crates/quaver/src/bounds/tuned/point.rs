@@ -14,15 +14,19 @@ impl Tuned<'_> {
             return;
         }
         let prepared = self.prepared;
+        // Boxes and arguments of functions; a value may be both.
+        let mut averaged = prepared.is_box.clone();
+        for node in &prepared.net.nodes()[..=self.from.0] {
+            if let Op::Pointwise(p) = &node.op {
+                averaged[p.input.0] = true;
+            }
+        }
         for id in (0..=self.from.0).map(NodeId) {
             let mut value = std::mem::take(&mut self.point[id.0]);
             self.find_value(id, &mut value);
             self.point[id.0] = value;
-            if prepared.is_box[id.0] {
+            if averaged[id.0] {
                 self.smoothen(id);
-            }
-            if let Op::Pointwise(p) = &prepared.net.node(id).op {
-                self.smoothen(p.input);
             }
         }
     }
