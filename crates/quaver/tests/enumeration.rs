@@ -268,8 +268,13 @@ fn small_case(seed: u64, bands: bool) -> (Kind, Region, StdRng) {
     (Kind { bands, reach, depth: 1..5, dequantized, ..Kind::new(inputs, classes) }, region, rng)
 }
 
+/// Without a limit on time: what is claimed is that the search ends.
 fn options(rng: &mut StdRng) -> Options {
-    Options { threads: if rng.random_bool(0.1) { 2 } else { 1 }, ..Options::default() }
+    Options {
+        threads: if rng.random_bool(0.1) { 2 } else { 1 },
+        timeout: Duration::from_secs(3600),
+        ..Options::default()
+    }
 }
 
 /// A robustness claim, a union of polyhedra, and the same union where the attack cannot help.
