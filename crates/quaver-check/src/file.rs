@@ -4,13 +4,16 @@ use std::io::{BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::analysis::{Choice, Claim, Tree};
+
 /// The first line.
 pub const FORMAT: &str = "quaver certificate 1";
 /// Longest line of a header, and most lines.
 const LONGEST_LINE: u64 = 4096;
 const MOST_LINES: usize = 64;
-/// Most numbers of one list.
+/// Most numbers of one list, and the deepest tree of cuts.
 const MOST: u64 = 1 << 24;
+const DEEPEST: usize = 1000;
 
 /// One step of a proof. The parts of a question are numbered from 0 in the order in which records make them.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,20 +31,46 @@ pub enum Record {
         goal: usize,
         /// Of the goal's rows.
         weights: Vec<f64>,
+        /// What the walk chooses; nothing for one with default lines.
+        choice: Choice,
     },
     /// A part is empty.
     Empty {
         /// The part.
         part: usize,
     },
-    /// Makes two parts of one.
+    /// Makes two boxes of one, for some of its goals.
     Halve {
         /// The part.
         part: usize,
+        /// Numbers of goals.
+        goals: Vec<usize>,
         /// Element of the start value.
         element: usize,
         /// The last value of the first half.
         at: f64,
+    },
+    /// Makes two parts of one by a split of a function, for one goal.
+    Cut {
+        /// The part.
+        part: usize,
+        /// The goal's number.
+        goal: usize,
+        /// Number of the function among all.
+        function: usize,
+        /// Its element.
+        element: usize,
+        /// The last argument of the first half and the first of the second.
+        place: (f64, f64),
+    },
+    /// Bounds on the argument of a function, in a part without cuts.
+    Claims {
+        /// The part.
+        part: usize,
+        /// Number of the function among all.
+        function: usize,
+        /// The bounds.
+        claims: Vec<Claim>,
     },
 }
 
@@ -108,9 +137,27 @@ impl<R: BufRead> Reader<R> {
                 return Ok(None);
             }
             1 => Record::Question { cases: self.list(Self::index)? },
-            2 => Record::Close { part: self.index()?, goal: self.index()?, weights: self.list(Self::weight)? },
+            2 => Record::Close {
+                part: self.index()?,
+                goal: self.index()?,
+                weights: self.list(Self::weight)?,
+                choice: self.choice()?,
+            },
             3 => Record::Empty { part: self.index()? },
-            4 => Record::Halve { part: self.index()?, element: self.index()?, at: self.double()? },
+            4 => Record::Halve {
+                part: self.index()?,
+                goals: self.list(Self::index)?,
+                element: self.index()?,
+                at: self.double()?,
+            },
+            5 => Record::Cut {
+                part: self.index()?,
+                goal: self.index()?,
+                function: self.index()?,
+                element: self.index()?,
+                place: (self.double()?, self.double()?),
+            },
+            6 => Record::Claims { part: self.index()?, function: self.index()?, claims: self.list(Self::claim)? },
             kind => return Err(format!("a record of the unknown kind {kind}")),
         };
         self.count += 1;
@@ -158,9 +205,14 @@ impl<R: BufRead> Reader<R> {
         if x.is_finite() { Ok(x) } else { Err("a number is not finite".into()) }
     }
 
+    fn single(&mut self) -> Result<f64, String> {
+        let x = f64::from(f32::from_le_bytes(self.bytes()?));
+        if x.is_finite() { Ok(x) } else { Err("a number is not finite".into()) }
+    }
+
     fn weight(&mut self) -> Result<f64, String> {
-        let w = f64::from(f32::from_le_bytes(self.bytes()?));
-        if w.is_finite() && w >= 0.0 { Ok(w) } else { Err("a weight is negative or not finite".into()) }
+        let w = self.single()?;
+        if w >= 0.0 { Ok(w) } else { Err("a weight is negative".into()) }
     }
 
     fn list<T>(&mut self, item: impl Fn(&mut Self) -> Result<T, String>) -> Result<Vec<T>, String> {
@@ -169,6 +221,30 @@ impl<R: BufRead> Reader<R> {
             return Err(format!("a list of {count} numbers"));
         }
         (0..count).map(|_| item(self)).collect()
+    }
+
+    fn choice(&mut self) -> Result<Choice, String> {
+        Ok(Choice { places: self.list(Self::byte)?, betas: self.list(Self::weight)? })
+    }
+
+    fn claim(&mut self) -> Result<Claim, String> {
+        let (element, ends) = (self.index()?, [self.single()?, self.single()?]);
+        let by = self.byte()?;
+        let mut proof = |bit: u8| if by & bit == 0 { Ok(None) } else { self.tree(0).map(Some) };
+        Ok(Claim { element, ends, proofs: [proof(1)?, proof(2)?] })
+    }
+
+    fn tree(&mut self, depth: usize) -> Result<Tree, String> {
+        match self.byte()? {
+            0 => Ok(Tree::Leaf(self.choice()?)),
+            1 if depth < DEEPEST => Ok(Tree::Cut {
+                function: self.index()?,
+                element: self.index()?,
+                place: (self.double()?, self.double()?),
+                halves: Box::new([self.tree(depth + 1)?, self.tree(depth + 1)?]),
+            }),
+            _ => Err("a tree of cuts that is too deep or damaged".into()),
+        }
     }
 }
 

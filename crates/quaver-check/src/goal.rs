@@ -3,7 +3,7 @@
 use crate::bounds::Bounds;
 use crate::property::Case;
 use crate::round::{U, add_up, mul_up};
-use crate::walk::{Frame, Pair, Row};
+use crate::walk::Frame;
 
 /// sum coefficient * output <= bound, or <.
 #[derive(Clone, Debug)]
@@ -37,40 +37,58 @@ impl Goal {
         Goal { rows: case.rows.iter().map(row).collect() }
     }
 
-    /// How many rows there are. Where there are none, nothing but an empty part proves the goal.
-    pub fn rows(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether no execution within a frame satisfies all rows: rule *Rows* with a weight for each.
+    /// What a walk of an output must show for a part to hold no execution that satisfies all rows: rule *Rows* with a weight for each.
     ///
     /// # Claim
-    /// True only if sum w_r row_r > sum w_r bound_r for every execution (>= where a strict row has a weight).
+    /// If the target is met, sum w_r row_r > sum w_r bound_r for every execution within the frame's bounds (>= where a strict row has a weight).
     ///
     /// # Rounding
     /// The bound of each row grows by |coefficient - exact| |output|. Products with weights are rounded: for more than one row, each may lose
     /// 2 u of its magnitude times |output|.
-    pub fn is_proved(&self, frame: &Frame<'_>, lines: &[Vec<Pair>], weights: &[f64]) -> bool {
-        let (output, mut row) = (frame.net.output, Row::default());
+    ///
+    /// # Errors
+    /// If there is not a weight for each row, or none is positive: where there are no rows, nothing but an empty part proves the goal.
+    pub fn target(&self, frame: &Frame<'_>, weights: &[f64]) -> Result<Target, String> {
+        if weights.len() != self.rows.len() {
+            return Err(format!("{} weights for {} rows", weights.len(), self.rows.len()));
+        }
+        let output = frame.net.output;
         let x = &frame.bounds[output];
         let used = || self.rows.iter().zip(weights).filter(|(_, w)| **w > 0.0);
         let single = used().count() == 1 && weights.iter().all(|w| *w == 0.0 || *w == 1.0);
-        let (mut bound, mut strict) = (0.0, false);
+        let mut target = Target { terms: vec![], bound: 0.0, strict: false, integers: false };
         for (inequality, w) in used() {
-            let own = inequality.bound_within(x);
-            bound = add_up(bound, mul_up(*w, own));
-            strict |= inequality.strict;
+            target.bound = add_up(target.bound, mul_up(*w, inequality.bound_within(x)));
+            target.strict |= inequality.strict;
             for (i, a) in &inequality.terms {
-                row.terms.push((*i, w * a));
+                target.terms.push((*i, w * a));
                 if !single {
-                    bound = add_up(bound, mul_up(4.0 * U * (w * a).abs(), x.magnitude(*i)));
+                    target.bound = add_up(target.bound, mul_up(4.0 * U * (w * a).abs(), x.magnitude(*i)));
                 }
             }
         }
-        let integers = single && frame.net.values[output].integer && row.terms.iter().all(|t| t.1.fract() == 0.0);
-        let proved = frame.walk(output, &[row], lines)[0];
-        let proved = if integers { proved.ceil() } else { proved };
-        used().count() > 0 && (proved > bound || strict && proved >= bound)
+        target.integers = single && frame.net.values[output].integer && target.terms.iter().all(|t| t.1.fract() == 0.0);
+        if used().count() > 0 { Ok(target) } else { Err("no weight is positive".into()) }
+    }
+}
+
+/// A functional of the output, and what it must be proved to exceed.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// (element, coefficient).
+    pub terms: Vec<(usize, f64)>,
+    bound: f64,
+    /// Whether reaching the bound is enough.
+    strict: bool,
+    /// Whether the functional is an integer.
+    integers: bool,
+}
+
+impl Target {
+    /// Whether a lower bound on the functional is enough.
+    pub fn is_met(&self, proved: f64) -> bool {
+        let proved = if self.integers { proved.ceil() } else { proved };
+        proved > self.bound || self.strict && proved >= self.bound
     }
 }
 

@@ -16,6 +16,7 @@ mod proof;
 pub mod property;
 pub mod rational;
 pub mod round;
+mod threads;
 mod unpack;
 pub mod walk;
 

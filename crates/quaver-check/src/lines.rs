@@ -77,30 +77,62 @@ pub fn blend(a: Line, b: Line, t: f64, side: Side, magnitude: f64) -> Line {
     Line { slope: mix(a.slope, b.slope), offset }
 }
 
-/// The slopes of the first and the last edge of a hinge's lower and upper hull on [l, u]; they need not be stored.
+/// The slope of the edge over x of the convex hull (`Below`) or concave hull (`Above`) of points, sorted by their first number.
 ///
-/// They are hints: [`line()`] makes valid lines of any.
-pub fn slopes_of_hinge(shape: &Shape, (l, u): (f64, f64)) -> [[f64; 2]; 2] {
-    let chord = |a: f64, b: f64| match (shape.at_most(b) - shape.at_most(a)) / (b - a) {
-        slope if slope.is_finite() => slope.max(0.0),
-        _ => 0.0,
-    };
-    let Shape::Hinge { left, low, high } = shape else { return [[0.0; 2]; 2] };
-    match (l < *low, *high < u) {
-        (true, false) => [[*left, 1.0], [chord(l, u); 2]],
-        (false, true) => [[chord(l, u); 2], [1.0, 0.0]],
-        (true, true) => [[*left, chord(*low, u)], [chord(l, *high), 0.0]],
-        (false, false) => [[1.0; 2]; 2],
+/// It is a hint: [`line()`] makes valid lines of any.
+fn edge(points: &[(f64, f64)], side: Side, x: f64) -> f64 {
+    let rise = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (b.0 - a.0);
+    let mut hull: Vec<(f64, f64)> = vec![];
+    for &p in points {
+        while let [.., a, b] = hull[..]
+            && if side == Side::Below { rise(a, b) >= rise(b, p) } else { rise(a, b) <= rise(b, p) }
+        {
+            hull.pop();
+        }
+        if hull.last().is_none_or(|last| last.0 < p.0) {
+            hull.push(p);
+        }
     }
+    let right = hull.iter().skip(1).position(|b| x < b.0).map_or(hull.len() - 1, |k| k + 1);
+    let slope = if right == 0 { 0.0 } else { rise(hull[right - 1], hull[right]) };
+    if slope.is_finite() { slope.max(0.0) } else { 0.0 }
 }
 
-/// The lines of a hinge that leave the least area: those of the hulls' edges over the middle. `None` where there are none.
-pub fn default_lines(shape: &Shape, (l, u): (f64, f64)) -> Option<(Line, Line)> {
-    let middle = l + (u - l) / 2.0;
-    let [lower, upper] = slopes_of_hinge(shape, (l, u));
-    let Shape::Hinge { low, high, .. } = shape else { return None };
-    let (below, above) = (lower[usize::from(middle > *low)], upper[usize::from(middle >= *high)]);
-    Some((line(shape, Side::Below, (l, u), below)?, line(shape, Side::Above, (l, u), above)?))
+/// A line on one side of a function on [l, u], by the hull's edges over some places of it (0 is l, 1 is u).
+fn by_hull<const N: usize>(shape: &Shape, side: Side, (l, u): (f64, f64), places: [f64; N]) -> Option<[Line; N]> {
+    let mut points = vec![];
+    let y = |x: f64| if side == Side::Below { shape.at_most(x) } else { shape.at_least(x) };
+    corners(shape, side, (l, u), |x, _, _| points.push((x, y(x))));
+    points.extend([(l, y(l)), (u, y(u))]);
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let lines = places.map(|place| line(shape, side, (l, u), edge(&points, side, l + (u - l) * place)));
+    if lines.iter().all(Option::is_some) { Some(lines.map(Option::unwrap_or_default)) } else { None }
+}
+
+/// The lines that leave the least area: those of the hulls' edges over the middle. `None` where there are none.
+pub fn default_lines(shape: &Shape, ends: (f64, f64)) -> Option<(Line, Line)> {
+    let [below] = by_hull(shape, Side::Below, ends, [0.5])?;
+    let [above] = by_hull(shape, Side::Above, ends, [0.5])?;
+    Some((below, above))
+}
+
+/// Two lines on each side of a function, between which others can be chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ends {
+    /// Below the function.
+    pub lower: [Line; 2],
+    /// Above it.
+    pub upper: [Line; 2],
+}
+
+impl Ends {
+    /// The lines of the hulls' edges over l and u; of a step over a tenth and nine tenths, because its outermost edges may join two corners
+    /// that are hardly apart.
+    pub fn new(shape: &Shape, ends: (f64, f64)) -> Option<Self> {
+        let places = if matches!(shape, Shape::Step { .. }) { [0.1, 0.9] } else { [0.0, 1.0] };
+        let lower = by_hull(shape, Side::Below, ends, places)?;
+        Some(Ends { lower, upper: by_hull(shape, Side::Above, ends, places)? })
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +176,8 @@ mod tests {
             let high = if clipped { low + span } else { f64::INFINITY };
             let f = Shape::Hinge { left, low, high };
             let (l, u) = (l, l + width);
-            for s in [slope, slopes_of_hinge(&f, (l, u))[0][1], slopes_of_hinge(&f, (l, u))[1][1]] {
+            let ends = Ends::new(&f, (l, u)).unwrap();
+            for s in [slope, ends.lower[0].slope, ends.lower[1].slope, ends.upper[0].slope, ends.upper[1].slope] {
                 let below = line(&f, Side::Below, (l, u), s).unwrap();
                 let above = line(&f, Side::Above, (l, u), s).unwrap();
                 for x in [l, u, l + t * width, low, high] {
@@ -168,8 +201,11 @@ mod tests {
     #[test]
     fn a_relu_has_its_usual_lines() {
         let relu = Shape::Hinge { left: 0.0, low: 0.0, high: f64::INFINITY };
-        let [below, above] = slopes_of_hinge(&relu, (-1.0, 3.0));
-        assert_eq!((below, above), ([0.0, 1.0], [0.75, 0.75]));
+        let ends = Ends::new(&relu, (-1.0, 3.0)).unwrap();
+        let slopes = |lines: [Line; 2]| lines.map(|l| l.slope);
+        assert_eq!((slopes(ends.lower), slopes(ends.upper)), ([0.0, 1.0], [0.75, 0.75]));
+        assert_eq!(default_lines(&relu, (-1.0, 3.0)).unwrap().0.slope, 1.0);
+        assert_eq!(default_lines(&relu, (-3.0, 1.0)).unwrap().0.slope, 0.0);
         assert_eq!(line(&relu, Side::Above, (-1.0, 3.0), 0.75), Some(Line { slope: 0.75, offset: 0.75 }));
         assert_eq!(line(&relu, Side::Below, (-1.0, 3.0), 1.0), Some(Line { slope: 1.0, offset: 0.0 }));
     }

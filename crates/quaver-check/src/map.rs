@@ -1,6 +1,7 @@
 //! Linear maps, forward one output at a time and backward on batches.
 
 use crate::net::{Conv, Map};
+use crate::threads::vectorized;
 
 impl Map {
     /// Elements of the result.
@@ -53,16 +54,74 @@ impl Map {
     }
 
     /// Adds w * c to `back` for each product w of each output with coefficients c: `rows` neighbouring numbers for each element. Outputs with
-    /// only zeros are left out. `reached` notes the elements that something was added to.
-    pub fn adjoint(&self, c: &[f64], rows: usize, back: &mut [f64], reached: &mut [bool]) {
-        for (i, c) in c.chunks(rows).enumerate() {
-            if c.iter().all(|c| *c == 0.0) {
-                continue;
+    /// only zeros are left out.
+    pub fn adjoint(&self, c: &[f64], rows: usize, back: &mut [f64]) {
+        let is_used = |i: &usize| c[i * rows..][..rows].iter().any(|c| *c != 0.0);
+        let row = |i: usize| &c[i * rows..][..rows];
+        match self {
+            Map::Dense { outer, inputs, outputs, weights } => {
+                for block in 0..*outer {
+                    let elements: Vec<usize> = (block * inputs..(block + 1) * inputs).collect();
+                    let used: Vec<usize> = (block * outputs..(block + 1) * outputs).filter(is_used).collect();
+                    let weights = |i: usize| &weights[i % outputs * inputs..][..*inputs];
+                    add_all(&used, &elements, weights, row, back);
+                }
             }
-            self.for_each(i, |j, w| {
-                reached[j] = true;
-                back[j * rows..][..rows].iter_mut().zip(c).for_each(|(b, c)| *b += w * c);
-            });
+            Map::Conv(conv) => {
+                let plane = conv.out_size[0] * conv.out_size[1];
+                let (per_group, products) = (conv.out_channels / conv.groups, self.terms());
+                for first in (0..conv.groups).flat_map(|g| g * per_group * plane..(g * per_group + 1) * plane) {
+                    let used: Vec<usize> = (0..per_group).map(|k| first + k * plane).filter(is_used).collect();
+                    if !used.is_empty() {
+                        let mut elements = Vec::with_capacity(products);
+                        conv_terms(conv, first, |j, _| elements.push(j));
+                        add_all(&used, &elements, |i| &conv.weights[i / plane * products..][..products], row, back);
+                    }
+                }
+            }
+            Map::Scale(factors) => {
+                let into = back.chunks_mut(rows).zip(c.chunks(rows)).zip(factors);
+                into.for_each(|((b, c), w)| b.iter_mut().zip(c).for_each(|(b, c)| *b += w * c));
+            }
+        }
+    }
+}
+
+/// Adds to some elements what outputs that all read them give back.
+fn add_all<'w>(
+    outputs: &[usize],
+    elements: &[usize],
+    weights: impl Fn(usize) -> &'w [f64],
+    coefficients: impl Fn(usize) -> &'w [f64],
+    back: &mut [f64],
+) {
+    let (fours, rest) = outputs.as_chunks::<4>();
+    let mut add = |w: &[&[f64]], c: &[&[f64]]| {
+        vectorized(
+            #[inline(always)]
+            || match (w, c) {
+                (&[w0, w1, w2, w3], &[c0, c1, c2, c3]) => add_four(elements, [w0, w1, w2, w3], [c0, c1, c2, c3], back),
+                _ => w.iter().zip(c).for_each(|(w, c)| {
+                    for (j, w) in elements.iter().zip(*w) {
+                        back[j * c.len()..][..c.len()].iter_mut().zip(*c).for_each(|(b, c)| *b += w * c);
+                    }
+                }),
+            },
+        );
+    };
+    fours.iter().for_each(|four| add(&four.map(&weights), &four.map(&coefficients)));
+    rest.iter().for_each(|&one| add(&[weights(one)], &[coefficients(one)]));
+}
+
+/// Four outputs at once: each sum is read and written once for all.
+#[inline(always)]
+fn add_four(elements: &[usize], w: [&[f64]; 4], c: [&[f64]; 4], back: &mut [f64]) {
+    let rows = c[0].len();
+    for (k, j) in elements.iter().enumerate() {
+        let [w0, w1, w2, w3] = w.map(|w| w[k]);
+        let c = c[0].iter().zip(c[1]).zip(c[2].iter().zip(c[3]));
+        for (b, ((c0, c1), (c2, c3))) in back[j * rows..][..rows].iter_mut().zip(c) {
+            *b += (w0 * c0 + w1 * c1) + (w2 * c2 + w3 * c3);
         }
     }
 }

@@ -12,6 +12,16 @@ pub struct Net {
 }
 
 impl Net {
+    /// The value that is a function, by its number among the functions.
+    ///
+    /// # Errors
+    /// If there are not so many.
+    pub fn function(&self, number: usize) -> Result<usize, String> {
+        let is_function = |&k: &usize| matches!(self.values[k].op, Op::Function(_));
+        let found = (0..self.values.len()).filter(is_function).nth(number);
+        found.ok_or_else(|| format!("there is no function {number}"))
+    }
+
     /// The values that one is an argument of.
     pub fn readers(&self, id: usize) -> Vec<usize> {
         let reads = |v: &Value| match &v.op {

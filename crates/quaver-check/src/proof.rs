@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::analysis::{self, Known};
+use crate::analysis::{self, Analysis, Choice, Claim, Extent};
 use crate::bounds::Bounds;
 use crate::file::{Reader, Record};
-use crate::goal::Goal;
+use crate::goal::{Goal, Target};
 use crate::net::Net;
 use crate::property::{Case, Property};
-use crate::walk::Frame;
+use crate::walk::{Cut, Frame, Row};
 use crate::{onnx, property};
 
 /// What an accepted certificate proves.
@@ -52,7 +52,8 @@ pub fn check(model: &[u8], query: &[u8], certificate: impl BufRead) -> Result<Pr
     }
     let mut state = State::new(&net, &property);
     while let Some(record) = reader.next_record().map_err(|e| format!("record {}: {e}", reader.count))? {
-        state.apply(record).map_err(|e| format!("record {}: {e}", reader.count - 1))?;
+        state.record = reader.count - 1;
+        state.apply(record).map_err(|e| format!("record {}: {e}", state.record))?;
     }
     state.finish()?;
     let assumptions = header.lines.iter().filter(|l| l.0 == "assumption").map(|l| l.1.clone()).collect();
@@ -79,12 +80,35 @@ struct Question {
 struct Part<'n> {
     question: Arc<Question>,
     region: Bounds,
-    /// What is known of the part that it is half of.
-    within: Option<Arc<Frame<'n>>>,
+    /// Bounds that hold in the part that it is half of.
+    within: Option<Arc<Vec<Bounds>>>,
     /// By goal; false once it is proved.
     open: Vec<bool>,
-    known: Option<Known<'n>>,
+    known: Known<'n>,
 }
+
+/// What is known about a part.
+#[derive(Clone)]
+enum Known<'n> {
+    Nothing,
+    /// A box whose bounds are being claimed.
+    Begun(Box<Analysis<'n>>),
+    /// A box without executions.
+    Empty,
+    /// Bounds of a box, and how much of it was cut off.
+    Bounds(Arc<Frame<'n>>, Vec<Cut>),
+}
+
+/// A walk that is to be made.
+struct Pending<'n> {
+    record: u64,
+    frame: Arc<Frame<'n>>,
+    row: Row,
+    target: Target,
+}
+
+/// Walks that are made together: enough for some batches.
+const TOGETHER: usize = 512;
 
 struct State<'n> {
     net: &'n Net,
@@ -94,28 +118,35 @@ struct State<'n> {
     asked: Vec<bool>,
     parts: HashMap<usize, Part<'n>>,
     next: usize,
+    /// Number of the record that is applied.
+    record: u64,
+    pending: Vec<Pending<'n>>,
 }
 
 impl<'n> State<'n> {
     fn new(net: &'n Net, property: &'n Property) -> Self {
         let asked = vec![false; property.cases.len()];
-        State { net, start: analysis::start(net), property, asked, parts: HashMap::new(), next: 0 }
+        let start = analysis::start(net);
+        State { net, start, property, asked, parts: HashMap::new(), next: 0, record: 0, pending: vec![] }
     }
 
     fn apply(&mut self, record: Record) -> Result<(), String> {
         match record {
             Record::Question { cases } => self.question(&cases),
-            Record::Close { part, goal, weights } => self.close(part, goal, &weights),
+            Record::Close { part, goal, weights, choice } => self.close(part, goal, &weights, &choice),
             Record::Empty { part } => self.empty(part),
-            Record::Halve { part, element, at } => self.halve(part, element, at),
+            Record::Halve { part, goals, element, at } => self.halve(part, &goals, element, at),
+            Record::Cut { part, goal, function, element, place } => self.cut(part, goal, function, element, place),
+            Record::Claims { part, function, claims } => self.claims(part, function, &claims),
         }
     }
 
     /// Every case must have been asked about, and every part closed.
-    fn finish(&self) -> Result<(), String> {
+    fn finish(&mut self) -> Result<(), String> {
         if let Some(case) = self.asked.iter().position(|a| !a) {
             return Err(format!("nothing is proved about case {case}"));
         }
+        self.settle()?;
         self.is_closed()
     }
 
@@ -137,6 +168,7 @@ impl<'n> State<'n> {
         if all.is_empty() {
             return Err("a question without a case".into());
         }
+        self.settle()?;
         self.is_closed()?;
         self.next = 0;
         let hull = |i: usize| {
@@ -150,7 +182,7 @@ impl<'n> State<'n> {
         cases.iter().for_each(|&c| self.asked[c] = true);
         let open = vec![true; goals.len()];
         let question = Arc::new(Question { goals, before });
-        self.add(Part { question, region, within: None, open, known: None });
+        self.add(Part { question, region, within: None, open, known: Known::Nothing });
         Ok(())
     }
 
@@ -158,35 +190,50 @@ impl<'n> State<'n> {
     fn part(&mut self, number: usize) -> Result<&mut Part<'n>, String> {
         let (net, start) = (self.net, self.start);
         let part = self.parts.get_mut(&number).ok_or_else(|| format!("part {number} is closed or was never made"))?;
-        if part.known.is_none() {
-            let boxes = (&part.question.before[..], &part.region);
-            let known =
-                analysis::analyse(net, (start, net.output), boxes, part.within.take().as_ref().map(|w| &w.bounds[..]))?;
-            part.known = Some(known);
-        }
+        let mut analysis = match std::mem::replace(&mut part.known, Known::Nothing) {
+            Known::Nothing => Analysis::new(net, start),
+            Known::Begun(analysis) => *analysis,
+            known => {
+                part.known = known;
+                return Ok(part);
+            }
+        };
+        analysis.finish(part.extent())?;
+        part.within = None;
+        part.known = if analysis.is_empty { Known::Empty } else { Known::Bounds(Arc::new(analysis.frame), vec![]) };
         Ok(part)
     }
 
-    fn close(&mut self, number: usize, goal: usize, weights: &[f64]) -> Result<(), String> {
-        let part = self.part(number)?;
-        let Some(of) = part.question.goals.get(goal) else { return Err(format!("there is no goal {goal}")) };
-        if of.rows() != weights.len() {
-            return Err(format!("{} weights for {} rows of goal {goal}", weights.len(), of.rows()));
-        }
-        let Some(Known::Bounds(frame, lines)) = &part.known else { return Err(format!("part {number} is empty")) };
-        if !of.is_proved(frame, lines, weights) {
-            return Err(format!("the walk for goal {goal} of part {number} proves nothing"));
-        }
-        part.open[goal] = false;
-        if part.open.iter().all(|o| !o) {
-            self.parts.remove(&number);
+    /// Makes the walks that are due.
+    fn settle(&mut self) -> Result<(), String> {
+        let pending = std::mem::take(&mut self.pending);
+        for same in pending.chunk_by(|a, b| Arc::ptr_eq(&a.frame, &b.frame)) {
+            let rows: Vec<Row> = same.iter().map(|p| p.row.clone()).collect();
+            let proved = same[0].frame.walk(self.net.output, &rows);
+            if let Some((p, _)) = same.iter().zip(proved).find(|(p, proved)| !p.target.is_met(*proved)) {
+                return Err(format!("the walk of record {} proves nothing", p.record));
+            }
         }
         Ok(())
     }
 
+    /// Rule *Rows*; the walk is made later, with others.
+    fn close(&mut self, number: usize, goal: usize, weights: &[f64], choice: &Choice) -> Result<(), String> {
+        let record = self.record;
+        let part = self.part(number)?;
+        part.take(&[goal])?;
+        let Known::Bounds(frame, cuts) = &part.known else { return Err(format!("part {number} is empty")) };
+        let target = part.question.goals[goal].target(frame, weights)?;
+        let row = choice.row(target.terms.clone(), cuts)?;
+        let pending = Pending { record, frame: frame.clone(), row, target };
+        self.forget(number);
+        self.pending.push(pending);
+        if self.pending.len() >= TOGETHER { self.settle() } else { Ok(()) }
+    }
+
     fn empty(&mut self, number: usize) -> Result<(), String> {
         match self.part(number)?.known {
-            Some(Known::Empty) => {
+            Known::Empty => {
                 self.parts.remove(&number);
                 Ok(())
             }
@@ -194,27 +241,98 @@ impl<'n> State<'n> {
         }
     }
 
+    /// Leaves out a part if nothing is open.
+    fn forget(&mut self, number: usize) {
+        if self.parts.get(&number).is_some_and(|p| p.open.iter().all(|o| !o)) {
+            self.parts.remove(&number);
+        }
+    }
+
     /// Rule *Split* on an element of the start.
-    fn halve(&mut self, number: usize, element: usize, at: f64) -> Result<(), String> {
+    fn halve(&mut self, number: usize, goals: &[usize], element: usize, at: f64) -> Result<(), String> {
         let integer = self.net.values[self.start].integer;
         let part = self.part(number)?;
+        let open = part.take(goals)?;
         if element >= part.region.lo.len() {
             return Err(format!("there is no element {element} to halve"));
         }
-        let Some(Known::Bounds(frame, _)) = &part.known else { return Err(format!("part {number} is empty")) };
+        let Known::Bounds(frame, cuts) = &part.known else { return Err(format!("part {number} is empty")) };
         if integer && at.fract() != 0.0 {
             return Err(format!("{at} is no integer"));
         }
+        let within = Some(Arc::new(frame.within(cuts)));
         let half = |lo: f64, hi: f64| {
             let mut region = part.region.clone();
             (region.lo[element], region.hi[element]) = (lo, hi);
-            let within = Some(frame.clone());
-            Part { question: part.question.clone(), region, within, open: part.open.clone(), known: None }
+            let question = part.question.clone();
+            Part { question, region, within: within.clone(), open: open.clone(), known: Known::Nothing }
         };
         let above = if integer { at + 1.0 } else { at };
         let halves = [half(part.region.lo[element], at), half(above, part.region.hi[element])];
-        self.parts.remove(&number);
+        self.forget(number);
         halves.into_iter().for_each(|h| self.add(h));
         Ok(())
+    }
+
+    /// Rule *Split* on an argument of a function.
+    fn cut(&mut self, number: usize, goal: usize, function: usize, element: usize, place: (f64, f64)) -> Result<(), String> {
+        let function = self.net.function(function)?;
+        let part = self.part(number)?;
+        let open = part.take(&[goal])?;
+        let Known::Bounds(frame, cuts) = &part.known else { return Err(format!("part {number} is empty")) };
+        let half = |cut: Cut| {
+            let cuts = cuts.iter().copied().chain([cut]).collect();
+            let (question, known) = (part.question.clone(), Known::Bounds(frame.clone(), cuts));
+            Part { question, region: part.region.clone(), within: None, open: open.clone(), known }
+        };
+        let halves = frame.cut(function, element, place, cuts)?.map(half);
+        self.forget(number);
+        halves.into_iter().for_each(|h| self.add(h));
+        Ok(())
+    }
+
+    /// Rule *Claim*. Claims for a function that was passed begin anew, within the bounds that there are.
+    fn claims(&mut self, number: usize, function: usize, claims: &[Claim]) -> Result<(), String> {
+        let (net, start) = (self.net, self.start);
+        let function = net.function(function)?;
+        let goes_on = match self.parts.get(&number).map(|p| &p.known) {
+            Some(Known::Begun(analysis)) => analysis.frame.bounds.len() <= function,
+            _ => false,
+        };
+        if !goes_on {
+            let part = self.part(number)?;
+            let Known::Bounds(frame, cuts) = &part.known else { return Err(format!("part {number} is empty")) };
+            if !cuts.is_empty() {
+                return Err(format!("part {number} is cut: claims are about a box"));
+            }
+            part.within = Some(Arc::new(frame.bounds.clone()));
+            part.known = Known::Begun(Box::new(Analysis::new(net, start)));
+        }
+        let Some(part) = self.parts.get_mut(&number) else { return Err(format!("there is no part {number}")) };
+        let mut known = std::mem::replace(&mut part.known, Known::Nothing);
+        if let Known::Begun(analysis) = &mut known {
+            analysis.claim(function, claims, part.extent())?;
+        }
+        part.known = known;
+        Ok(())
+    }
+}
+
+impl Part<'_> {
+    fn extent(&self) -> Extent<'_> {
+        let known = self.within.as_ref().map(|w| &w[..]);
+        Extent { before: &self.question.before, region: &self.region, known }
+    }
+
+    /// Takes some goals out of the part; which of all these are.
+    fn take(&mut self, goals: &[usize]) -> Result<Vec<bool>, String> {
+        let mut taken = vec![false; self.open.len()];
+        for &goal in goals {
+            match self.open.get_mut(goal) {
+                Some(open) if *open => (*open, taken[goal]) = (false, true),
+                _ => return Err(format!("goal {goal} is closed or was never there")),
+            }
+        }
+        Ok(taken)
     }
 }

@@ -1,9 +1,10 @@
 //! Functionals of one value, taken back to the bounds that they depend on; the rules *Walk* and *Constraint*.
 
 use crate::bounds::Bounds;
-use crate::lines::Line;
+use crate::lines::{Ends, Line, Side, blend};
 use crate::net::{Affine, Net, Op, Source};
 use crate::round::{U, gamma};
+use crate::threads::{self, vectorized};
 
 /// What holds in a part, and what follows from it alone.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Frame<'n> {
     start: usize,
     /// For each affine value: for each element, what a coefficient of magnitude 1 on it loses on the way back.
     errors: Vec<Vec<f64>>,
+    /// By value.
+    enclosed: Vec<Enclosed>,
     /// Whether all bounds are of magnitudes for which what underflows in a walk is nothing beside [`UNDERFLOW`].
     is_bounded: bool,
 }
@@ -25,8 +28,8 @@ pub struct Frame<'n> {
 const LARGEST: f64 = 1e30;
 const UNDERFLOW: f64 = 1e-270;
 
-/// Lines for one element of a function, for all functionals of a batch.
-#[derive(Clone, Debug)]
+/// Lines for one element of a function.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Pair {
     /// Below the function.
     pub lower: Line,
@@ -34,17 +37,32 @@ pub struct Pair {
     pub upper: Line,
 }
 
-/// side (element - at) <= 0.
+/// The lines of a value that is a function after the start; nothing for others.
+#[derive(Clone, Debug, Default)]
+pub struct Enclosed {
+    /// Of every element, for walks that choose none.
+    pub lines: Vec<Pair>,
+    /// The elements whose lines a walk can choose, increasing, and between which.
+    pub open: Vec<(usize, Ends)>,
+}
+
+/// side (element - at) <= 0, for an element of a function's argument.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Constraint {
-    /// The value.
-    pub value: usize,
-    /// Its element.
+pub struct Cut {
+    /// The function.
+    pub function: usize,
+    /// Its argument.
+    pub of: usize,
+    /// Element of both.
     pub element: usize,
     /// What it is compared with.
     pub at: f64,
     /// 1 or -1.
     pub side: f64,
+    /// What all cuts so far leave of the element's bounds.
+    pub within: (f64, f64),
+    /// Between which lines there a walk can choose.
+    pub ends: Ends,
 }
 
 /// One functional with its choices.
@@ -52,20 +70,23 @@ pub struct Constraint {
 pub struct Row {
     /// (element of the value that the batch is about, coefficient).
     pub terms: Vec<(usize, f64)>,
-    /// By value, for functions lines of every element; where there are none, those of the batch count.
-    pub lines: Vec<Vec<Pair>>,
-    /// Constraints that hold, with multipliers.
-    pub constraints: Vec<(Constraint, f64)>,
+    /// Where each open element's lower and upper line is between its ends, in 255ths; or none, for the lines of the frame.
+    pub places: Vec<u8>,
+    /// Cuts that hold; the last one on an element says what its lines are between.
+    pub cuts: Vec<Cut>,
+    /// A multiplier for each.
+    pub betas: Vec<f64>,
 }
 
 impl<'n> Frame<'n> {
     /// A frame with no bounds yet, whose functionals end at a value.
     pub fn from_start(net: &'n Net, start: usize) -> Self {
-        Frame { net, start, bounds: vec![], errors: vec![], is_bounded: true }
+        Frame { net, start, bounds: vec![], errors: vec![], enclosed: vec![], is_bounded: true }
     }
 
-    /// Adds the bounds of the next value, and for an affine one after the start what [`crate::bounds::interval`] gives with them.
-    pub fn push(&mut self, bounds: Bounds, sums: Vec<f64>) {
+    /// Adds the bounds of the next value, for an affine one after the start what [`crate::bounds::interval`] gives with them, and for a function
+    /// its lines.
+    pub fn push(&mut self, bounds: Bounds, sums: Vec<f64>, enclosed: Enclosed) {
         let errors = match &self.net.values[self.bounds.len()].op {
             Op::Affine(a) => errors(a, sums),
             Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => vec![],
@@ -73,6 +94,49 @@ impl<'n> Frame<'n> {
         self.is_bounded &= (0..bounds.lo.len()).all(|i| bounds.magnitude(i) <= LARGEST);
         self.bounds.push(bounds);
         self.errors.push(errors);
+        self.enclosed.push(enclosed);
+    }
+
+    /// How many places a walk from a value needs if it chooses any.
+    pub fn places(&self, from: usize) -> usize {
+        self.enclosed.iter().take(from).map(|e| 2 * e.open.len()).sum()
+    }
+
+    /// What some cuts leave of the bounds.
+    pub fn within(&self, cuts: &[Cut]) -> Vec<Bounds> {
+        let mut bounds = self.bounds.clone();
+        cuts.iter().for_each(|c| {
+            bounds[c.of].meet(c.element, c.within.0, c.within.1);
+        });
+        bounds
+    }
+
+    /// Rule *Split*: the two halves of what some cuts leave of an element of a function's argument, up to `below` and from `above` on.
+    ///
+    /// # Errors
+    /// If an execution could be in neither.
+    pub fn cut(&self, function: usize, element: usize, (below, above): (f64, f64), cuts: &[Cut]) -> Result<[Cut; 2], String> {
+        let Some(Op::Function(f)) = self.net.values.get(function).map(|v| &v.op) else {
+            return Err(format!("value {function} is no function"));
+        };
+        let integer = self.net.values[f.of].integer && below.fract() == 0.0 && above == below + 1.0;
+        if !(above <= below || integer) {
+            return Err(format!("between {below} and {above} there is a gap"));
+        }
+        let x = &self.bounds[f.of];
+        if element >= x.lo.len() {
+            return Err(format!("function {function} has no element {element}"));
+        }
+        let own = cuts.iter().rfind(|c| c.function == function && c.element == element);
+        let (l, u) = own.map_or((x.lo[element], x.hi[element]), |c| c.within);
+        let half = |side: f64, at: f64| -> Result<Cut, String> {
+            let within = if side > 0.0 { (l, u.min(at)) } else { (l.max(at), u) };
+            // Where nothing is left, any lines will do.
+            let ends = if within.0 > within.1 { Some(Ends::default()) } else { Ends::new(f.at(element), within) };
+            let ends = ends.ok_or_else(|| format!("element {element} of function {function} has no lines"))?;
+            Ok(Cut { function, of: f.of, element, at, side, within, ends })
+        };
+        Ok([half(1.0, below)?, half(-1.0, above)?])
     }
 
     /// Whether bounds by intervals are the best there are: one affine map of the start, or nothing after it.
@@ -81,24 +145,33 @@ impl<'n> Frame<'n> {
         id <= self.start || of_start(&self.net.values[id].op)
     }
 
-    /// Lower bounds on functionals of the value `from`, with lines for each value that is a function, valid for all of them.
+    /// Lower bounds on functionals of the value `from`.
     ///
     /// # Claim
-    /// For every execution within the frame's bounds that satisfies the constraints of a row, its functional is at least the result.
+    /// For every execution within the frame's bounds that satisfies the cuts of a row, its functional is at least the result.
     ///
     /// # Rounding
     /// Each step adds to `error` what it rounds; see there. The result is lowered by it.
-    pub fn walk(&self, from: usize, rows: &[Row], lines: &[Vec<Pair>]) -> Vec<f64> {
-        if !self.is_bounded || rows.is_empty() {
+    pub fn walk(&self, from: usize, rows: &[Row]) -> Vec<f64> {
+        let chosen = self.places(from);
+        let fits = |r: &Row| (r.places.is_empty() || r.places.len() == chosen) && r.betas.len() == r.cuts.len();
+        if !self.is_bounded || !rows.iter().all(fits) {
             return vec![f64::NEG_INFINITY; rows.len()];
         }
-        let mut batch = Batch::new(self, from, rows, lines);
-        for id in (0..=from).rev() {
-            batch.step(id);
-        }
-        batch.results()
+        let walk = |rows: &&[Row]| {
+            let mut batch = Batch::new(self, from, rows);
+            for id in (0..=from).rev() {
+                batch.step(id);
+            }
+            batch.results()
+        };
+        let batches: Vec<&[Row]> = rows.chunks(BATCH).collect();
+        threads::map(&batches, walk).concat()
     }
 }
+
+/// Functionals that are walked together.
+const BATCH: usize = 64;
 
 /// For a coefficient of magnitude 1 on an element of an affine value, what the runtime's slack and the rounding of the adjoint lose at most.
 ///
@@ -115,7 +188,6 @@ fn errors(a: &Affine, sums: Vec<f64>) -> Vec<f64> {
 struct Batch<'b> {
     frame: &'b Frame<'b>,
     rows: &'b [Row],
-    lines: &'b [Vec<Pair>],
     /// By value; `rows` neighbouring numbers for each element.
     coefficients: Vec<Option<Vec<f64>>>,
     constant: Vec<f64>,
@@ -128,7 +200,7 @@ struct Batch<'b> {
 impl<'b> Batch<'b> {
     /// # Rounding
     /// Several terms on one element are added: each sum may lose u of itself.
-    fn new(frame: &'b Frame<'b>, from: usize, rows: &'b [Row], lines: &'b [Vec<Pair>]) -> Self {
+    fn new(frame: &'b Frame<'b>, from: usize, rows: &'b [Row]) -> Self {
         let n = rows.len();
         let mut c = vec![0.0; frame.bounds[from].lo.len() * n];
         let mut error = vec![0.0; n];
@@ -143,9 +215,9 @@ impl<'b> Batch<'b> {
         }
         let mut coefficients = vec![None; from + 1];
         coefficients[from] = Some(c);
-        let constraints = rows.iter().map(|r| r.constraints.len()).max().unwrap_or(0);
-        let additions = 3 * (from + 1) + constraints;
-        Batch { frame, rows, lines, coefficients, constant: vec![0.0; n], error, additions }
+        let cuts = rows.iter().map(|r| r.cuts.len()).max().unwrap_or(0);
+        let additions = 3 * (from + 1) + cuts;
+        Batch { frame, rows, coefficients, constant: vec![0.0; n], error, additions }
     }
 
     fn results(&self) -> Vec<f64> {
@@ -185,13 +257,13 @@ impl<'b> Batch<'b> {
         let (n, x) = (self.rows.len(), &self.frame.bounds[id]);
         for (r, row) in self.rows.iter().enumerate() {
             let gamma = self.gamma(0);
-            for (constraint, beta) in row.constraints.iter().filter(|c| c.0.value == id && c.1 > 0.0) {
+            for (cut, beta) in row.cuts.iter().zip(&row.betas).filter(|(c, beta)| c.of == id && **beta > 0.0) {
                 let c = self.coefficients[id].get_or_insert_with(|| vec![0.0; x.lo.len() * n]);
-                let sum = &mut c[constraint.element * n + r];
-                *sum += beta * constraint.side;
-                self.error[r] += 2.0 * U * sum.abs() * x.magnitude(constraint.element);
-                self.constant[r] -= beta * constraint.side * constraint.at;
-                self.error[r] += gamma * (beta * constraint.at).abs();
+                let sum = &mut c[cut.element * n + r];
+                *sum += beta * cut.side;
+                self.error[r] += 2.0 * U * sum.abs() * x.magnitude(cut.element);
+                self.constant[r] -= beta * cut.side * cut.at;
+                self.error[r] += gamma * (beta * cut.at).abs();
             }
         }
     }
@@ -229,8 +301,7 @@ impl<'b> Batch<'b> {
         self.add(c, |i, c| (c * a.bias[i], c.abs() * (gamma * a.bias[i].abs() + errors[i])));
         for (of, map) in &a.terms {
             let mut back = vec![0.0; map.inputs() * self.rows.len()];
-            let mut reached = vec![false; map.inputs()];
-            map.adjoint(c, self.rows.len(), &mut back, &mut reached);
+            map.adjoint(c, self.rows.len(), &mut back);
             self.arrive(*of, back);
         }
     }
@@ -248,22 +319,28 @@ impl<'b> Batch<'b> {
     }
 
     /// # Rounding
-    /// One product for each coefficient; the products with the offsets are summed.
+    /// One of the two parts of a coefficient is zero: its product with the slope is rounded, and that with the offset, which is summed with all others.
     fn function(&mut self, id: usize, of: usize, mut c: Vec<f64>) {
         let n = self.rows.len();
         let (x, gamma) = (&self.frame.bounds[of], self.gamma(c.len() / n));
         let (mut sum, mut error) = (vec![0.0; n], vec![0.0; n]);
-        for (i, c) in c.chunks_mut(n).enumerate() {
-            for (r, c) in c.iter_mut().enumerate().filter(|(_, c)| **c != 0.0) {
-                let own = self.rows[r].lines.get(id).and_then(|l| l.get(i));
-                let pair = own.unwrap_or_else(|| &self.lines[id][i]);
-                let line = if *c > 0.0 { pair.lower } else { pair.upper };
-                let product = *c * line.offset;
-                *c *= line.slope;
-                sum[r] += product;
-                error[r] += gamma * product.abs() + 2.0 * U * c.abs() * x.magnitude(i);
-            }
-        }
+        let mut lines = Lines::new(self, id);
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, c) in c.chunks_mut(n).enumerate() {
+                    let (pairs, weight) = (lines.of(i, x.magnitude(i)), 2.0 * U * x.magnitude(i));
+                    for (((c, pair), sum), error) in c.iter_mut().zip(pairs).zip(&mut sum).zip(&mut error) {
+                        // What is not a number goes to the second part, and from there to every sum.
+                        let (up, down) = if *c > 0.0 { (*c, 0.0) } else { (0.0, *c) };
+                        let product = up * pair.lower.offset + down * pair.upper.offset;
+                        *c = up * pair.lower.slope + down * pair.upper.slope;
+                        *sum += product;
+                        *error += gamma * product.abs() + weight * c.abs();
+                    }
+                }
+            },
+        );
         self.settle(&sum, &error);
         self.arrive(of, c);
     }
@@ -312,6 +389,52 @@ impl<'b> Batch<'b> {
             }
         }
         self.arrive(of, back);
+    }
+}
+
+/// The lines that a batch has for one function, element by element.
+struct Lines<'b> {
+    rows: &'b [Row],
+    enclosed: &'b Enclosed,
+    /// Where the places of this function begin, and how many open elements were passed.
+    first: usize,
+    passed: usize,
+    /// Rows with a cut on an element, in order of both; the last one of a row counts.
+    own: Vec<(usize, usize, Ends)>,
+    passed_own: usize,
+    pairs: Vec<Pair>,
+}
+
+impl<'b> Lines<'b> {
+    fn new(batch: &Batch<'b>, id: usize) -> Self {
+        let (rows, frame) = (batch.rows, batch.frame);
+        let cuts = rows.iter().enumerate().flat_map(|(r, row)| row.cuts.iter().map(move |c| (r, c)));
+        let mut own: Vec<_> = cuts.filter(|(_, c)| c.function == id).map(|(r, c)| (c.element, r, c.ends)).collect();
+        own.sort_by_key(|o| (o.0, o.1));
+        let (first, pairs) = (frame.places(id), vec![Pair::default(); rows.len()]);
+        Lines { rows, enclosed: &frame.enclosed[id], first, passed: 0, own, passed_own: 0, pairs }
+    }
+
+    /// Those of the next element, for every row.
+    fn of(&mut self, element: usize, magnitude: f64) -> &[Pair] {
+        self.pairs.fill(self.enclosed.lines[element]);
+        let Some((_, ends)) = self.enclosed.open.get(self.passed).filter(|o| o.0 == element) else { return &self.pairs };
+        let k = self.first + 2 * self.passed;
+        self.passed += 1;
+        let pair = |row: &Row, ends: &Ends| {
+            let blended = |[a, b]: [Line; 2], k: usize, side| blend(a, b, f64::from(row.places[k]) / 255.0, side, magnitude);
+            Pair { lower: blended(ends.lower, k, Side::Below), upper: blended(ends.upper, k + 1, Side::Above) }
+        };
+        for (own, row) in self.pairs.iter_mut().zip(self.rows).filter(|(_, row)| !row.places.is_empty()) {
+            *own = pair(row, ends);
+        }
+        while let Some((of, r, ends)) = self.own.get(self.passed_own).filter(|o| o.0 <= element) {
+            if *of == element && !self.rows[*r].places.is_empty() {
+                self.pairs[*r] = pair(&self.rows[*r], ends);
+            }
+            self.passed_own += 1;
+        }
+        &self.pairs
     }
 }
 

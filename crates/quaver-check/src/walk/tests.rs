@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bounds::interval;
-use crate::lines::{Side, blend, line};
+use crate::lines::{Ends, default_lines};
 use crate::net::{Conv, Function, Map, Shape, Value};
 use proptest::prelude::*;
 
@@ -109,32 +109,32 @@ fn execute(net: &Net, x: &[f64]) -> Vec<Vec<f64>> {
     values
 }
 
-/// Lines with any slopes for every function, blended.
-fn lines(dice: &mut Dice, frame: &Frame<'_>) -> Vec<Vec<Pair>> {
-    let mut of = |f: &Function| -> Vec<Pair> {
-        let x = &frame.bounds[f.of];
-        let mut one = |i: usize, side: Side| {
-            let mut any = || line(f.at(i), side, (x.lo[i], x.hi[i]), dice.roll(9) as f64 / 8.0).unwrap();
-            let (a, b) = (any(), any());
-            blend(a, b, dice.roll(256) as f64 / 255.0, side, x.magnitude(i))
-        };
-        (0..x.lo.len()).map(|i| Pair { lower: one(i, Side::Below), upper: one(i, Side::Above) }).collect()
-    };
-    let of_value = |v: &Value| match &v.op {
-        Op::Function(f) => of(f),
-        Op::Input | Op::Affine(_) | Op::Max { .. } | Op::Move { .. } => vec![],
-    };
-    frame.net.values.iter().map(of_value).collect()
+/// Lines of a function on the bounds of its argument; some elements are open.
+fn enclosed(dice: &mut Dice, f: &Function, x: &Bounds) -> Enclosed {
+    let mut enclosed = Enclosed::default();
+    for i in 0..x.lo.len() {
+        let within = (x.lo[i], x.hi[i]);
+        let (lower, upper) = default_lines(f.at(i), within).unwrap();
+        enclosed.lines.push(Pair { lower, upper });
+        if dice.roll(4) > 0 {
+            enclosed.open.push((i, Ends::new(f.at(i), within).unwrap()));
+        }
+    }
+    enclosed
 }
 
-/// Constraints that cut some of the executions off.
-fn constraints(dice: &mut Dice) -> Vec<(Constraint, f64)> {
-    let mut any = |value: usize, len: u64| {
-        let side = if dice.roll(2) == 0 { 1.0 } else { -1.0 };
-        let constraint = Constraint { value, element: dice.roll(len) as usize, at: dice.int(4), side };
-        (constraint, dice.roll(16) as f64 / 8.0)
-    };
-    vec![any(1, 4), any(3, 4), any(1, 4)]
+/// Cuts at some places, one after the other, each with a multiplier.
+fn cuts(dice: &mut Dice, frame: &Frame<'_>) -> (Vec<Cut>, Vec<f64>) {
+    let mut cuts = vec![];
+    for _ in 0..dice.roll(5) {
+        let function = [2, 4][dice.roll(2) as usize];
+        let at = dice.int(4);
+        let above = if frame.net.values[function - 1].integer { at + dice.roll(2) as f64 } else { at };
+        let halves = frame.cut(function, dice.roll(4) as usize, (at, above), &cuts).unwrap();
+        cuts.push(halves[dice.roll(2) as usize]);
+    }
+    let betas = cuts.iter().map(|_| dice.roll(16) as f64 / 8.0).collect();
+    (cuts, betas)
 }
 
 fn check(seed: u64) {
@@ -143,10 +143,14 @@ fn check(seed: u64) {
     let lo = dice.ints(3, 3);
     let hi: Vec<f64> = lo.iter().map(|l| l + dice.roll(4) as f64).collect();
     let mut frame = Frame::from_start(&net, 0);
-    frame.push(Bounds { lo: lo.clone(), hi: hi.clone() }, vec![]);
+    frame.push(Bounds { lo: lo.clone(), hi: hi.clone() }, vec![], Enclosed::default());
     for id in 1..net.values.len() {
         let (bounds, sums) = interval(&net, id, &frame.bounds);
-        frame.push(bounds, sums);
+        let enclosed = match &net.values[id].op {
+            Op::Function(f) => enclosed(&mut dice, f, &frame.bounds[f.of]),
+            Op::Input | Op::Affine(_) | Op::Max { .. } | Op::Move { .. } => Enclosed::default(),
+        };
+        frame.push(bounds, sums, enclosed);
     }
     let axis = |i: usize| (lo[i] as i64..=hi[i] as i64).map(|x| x as f64);
     let inputs = axis(0).flat_map(|a| axis(1).flat_map(move |b| axis(2).map(move |c| [a, b, c])));
@@ -156,18 +160,19 @@ fn check(seed: u64) {
             assert!(value.iter().enumerate().all(|(i, x)| bounds.lo[i] <= *x && *x <= bounds.hi[i]), "seed {seed}");
         }
     }
-    let rows: Vec<Row> = (0..5)
-        .map(|_| Row {
-            terms: vec![(0, dice.int(3)), (1, dice.int(3)), (0, dice.int(1))],
-            lines: lines(&mut dice, &frame),
-            constraints: constraints(&mut dice),
-        })
-        .collect();
-    for (row, bound) in rows.iter().zip(frame.walk(net.output, &rows, &[])) {
+    let row = |dice: &mut Dice| {
+        let terms = vec![(0, dice.int(3)), (1, dice.int(3)), (0, dice.int(1))];
+        let chosen = if dice.roll(4) == 0 { 0 } else { frame.places(net.output) };
+        let places = (0..chosen).map(|_| dice.roll(256) as u8).collect();
+        let (cuts, betas) = cuts(dice, &frame);
+        Row { terms, places, cuts, betas }
+    };
+    let rows: Vec<Row> = (0..5).map(|_| row(&mut dice)).collect();
+    for (row, bound) in rows.iter().zip(frame.walk(net.output, &rows)) {
         for run in &runs {
-            let holds = |c: &(Constraint, f64)| c.0.side * (run[c.0.value][c.0.element] - c.0.at) <= 0.0;
+            let holds = |c: &Cut| c.side * (run[c.of][c.element] - c.at) <= 0.0;
             let value: f64 = row.terms.iter().map(|(i, a)| a * run[net.output][*i]).sum();
-            assert!(!row.constraints.iter().all(holds) || bound <= value, "seed {seed}: {bound} > {value}");
+            assert!(!row.cuts.iter().all(holds) || bound <= value, "seed {seed}: {bound} > {value}");
         }
     }
 }
@@ -186,7 +191,7 @@ fn bounds_beyond_measure_prove_nothing() {
     let mut net = Net::default();
     add(&mut net, 1, false, Op::Input);
     let mut frame = Frame::from_start(&net, 0);
-    frame.push(Bounds { lo: vec![-1e31], hi: vec![1.0] }, vec![]);
+    frame.push(Bounds { lo: vec![-1e31], hi: vec![1.0] }, vec![], Enclosed::default());
     let row = Row { terms: vec![(0, 1.0)], ..Row::default() };
-    assert_eq!(frame.walk(0, &[row], &[]), [f64::NEG_INFINITY]);
+    assert_eq!(frame.walk(0, &[row]), [f64::NEG_INFINITY]);
 }

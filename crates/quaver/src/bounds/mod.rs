@@ -4,6 +4,7 @@
 //! pass carries linear functionals back to the input through lines that enclose each pointwise function.
 
 mod backward;
+mod claim;
 mod interval;
 mod relax;
 mod sharpen;
@@ -19,9 +20,10 @@ use crate::net::{Grid, LinearMap, Net, NodeId, Op, Patch};
 use crate::property::Region;
 
 pub use backward::lower_bounds;
+pub(crate) use claim::{Claim, Journal};
 pub use interval::{interval, interval_until};
 pub use relax::{Ends, Line, Lines, relax};
-pub(crate) use sharpen::Effort;
+pub(crate) use sharpen::{Effort, ProvedPart};
 pub(crate) use split::Branch;
 pub(crate) use tuned::{Choices, Functional, Objective, Row, Split, Tuned};
 
@@ -197,6 +199,8 @@ pub(crate) struct Extent<'e> {
     pub effort: Effort,
     /// When to be content with what there is.
     pub until: Until<'e>,
+    /// Sees the bounds of functions' arguments, which are then a little wider.
+    pub journal: Option<&'e dyn Journal>,
 }
 
 /// Proved bounds on every value over a box; `None` if some bound is not a number (an overflow).
@@ -216,7 +220,7 @@ pub fn analyse_until(prepared: &Prepared, region: &Region, deadline: Option<Inst
     let net = prepared.net;
     let (start, last) = (*net.inputs().first()?, NodeId(net.nodes().len() - 1));
     let until = Until { deadline, stop: None };
-    analyse_within(prepared, Extent { start, region, last, all: true, effort: Effort::NONE, until }, None).ok()
+    analyse_within(prepared, Extent { start, region, last, all: true, effort: Effort::NONE, until, journal: None }, None).ok()
 }
 
 /// [`analyse`] between two values. Bounds that are `known` to hold are not lost.
@@ -255,7 +259,7 @@ pub(crate) fn analyse_within(
                 let wanted = |i: usize, lo: f64, hi: f64| !p.functions.at(i).is_affine_on(lo, hi);
                 tighten(prepared, &mut analysis, p.input, extent.until, wanted)?;
                 let extent = Extent { effort: extent.effort.after(sharpened), ..extent };
-                sharpened += usize::from(tune(prepared, &mut analysis, p.input, extent, wanted)?);
+                sharpened += usize::from(tune(prepared, &mut analysis, (id, p.input), extent, wanted)?);
                 let lines = relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0], 0.5);
                 let bounds = fresh(&analysis)?;
                 analysis.push(bounds, vec![], Some(lines));
@@ -306,26 +310,37 @@ pub(crate) fn tighten(
     batches.iter().zip(&found).try_for_each(|(batch, found)| bounds.meet_found(batch, found, node.grid))
 }
 
-/// [`tighten`] with lines that are tuned for each element, and by branch and bound. Whether there was something to do.
+/// [`tighten`] with lines that are tuned for each element of a function's argument, and by branch and bound. Whether there was something to do.
 fn tune(
     prepared: &Prepared,
     analysis: &mut Analysis,
-    id: NodeId,
+    (function, id): (NodeId, NodeId),
     extent: Extent<'_>,
     wanted: impl Fn(usize, f64, f64) -> bool + Sync,
 ) -> Result<bool, NoBounds> {
-    if extent.effort.climbs == 0 || interval_is_exact(prepared, id) || id <= extent.start {
-        return Ok(false);
-    }
-    let node = prepared.net.node(id);
+    let (node, keep) = (prepared.net.node(id), extent.journal.is_some());
     let chosen = analysis.bounds[id.0].chosen(&wanted);
-    if chosen.is_empty() {
-        return Ok(false);
+    let can_gain = extent.effort.climbs > 0 && !interval_is_exact(prepared, id) && id > extent.start && !chosen.is_empty();
+    let mut found = vec![];
+    if can_gain {
+        let enough = |i: usize, lo: f64, hi: f64| !wanted(i, lo, hi);
+        let (analysis, effort) = (&*analysis, (extent.effort, keep));
+        found = sharpen::sharpen((prepared, analysis), id, &chosen, effort, extent.until, enough);
     }
-    let enough = |i: usize, lo: f64, hi: f64| !wanted(i, lo, hi);
-    let found = sharpen::sharpen((prepared, &*analysis), id, &chosen, extent.effort, extent.until, enough);
-    analysis.bounds[id.0].meet_found(&chosen, &found, node.grid)?;
-    Ok(true)
+    match extent.journal {
+        None => {
+            let found: Vec<f64> = found.iter().map(|s| s.bound).collect();
+            analysis.bounds[id.0].meet_found(&chosen, &found, node.grid)?;
+        }
+        Some(journal) => {
+            journal.claims(function, claim::claim(analysis, (id, node.grid), &chosen, found));
+            let bounds = &analysis.bounds[id.0];
+            if chosen.iter().any(|&i| bounds.lo[i] > bounds.hi[i]) {
+                return Err(NoBounds::Empty);
+            }
+        }
+    }
+    Ok(can_gain)
 }
 
 /// Elements of a value in groups that are worked on together (two functionals for each). In a picture neighbours of one line go together, because what

@@ -51,8 +51,23 @@ const KEPT: usize = 20_000_000;
 struct Leaf {
     bound: f64,
     branch: Branch,
+    /// The choices that prove the bound, in this part or one around it; kept up to date only if proofs are asked for.
+    proof: Branch,
     /// Where it is split next, once it is bounded.
     cut: Option<Cut>,
+}
+
+/// A part and the choices that prove its bound: those of a walk in this part or in one around it, which has fewer splits.
+#[derive(Clone)]
+pub(crate) struct ProvedPart {
+    pub branch: Branch,
+    pub proof: Branch,
+}
+
+/// A lower bound, and its proof if it was asked for.
+pub(crate) struct Sharpened {
+    pub bound: f64,
+    pub parts: Vec<ProvedPart>,
 }
 
 /// The parts that one functional, an element or its negative, is bounded on.
@@ -79,7 +94,8 @@ impl Tree {
             && let Some(cut) = self.leaves.last_mut().and_then(|l| l.cut.take())
             && let Some(leaf) = self.leaves.pop()
         {
-            halves.extend(cut.map(|s| Leaf { bound: leaf.bound, branch: leaf.branch.half(s), cut: None }));
+            let half = |s| Leaf { bound: leaf.bound, branch: leaf.branch.half(s), proof: leaf.proof.clone(), cut: None };
+            halves.extend(cut.map(half));
         }
         halves
     }
@@ -100,10 +116,10 @@ pub(super) fn sharpen(
     (prepared, analysis): (&Prepared, &Analysis),
     id: NodeId,
     elements: &[usize],
-    effort: Effort,
+    (effort, keep): (Effort, bool),
     until: Until<'_>,
     enough: impl Fn(usize, f64, f64) -> bool + Sync,
-) -> Vec<f64> {
+) -> Vec<Sharpened> {
     let choices = Choices::new(prepared, analysis, id);
     let open = choices.len().max(1);
     // Lower and upper lines for each open element, part and direction.
@@ -111,7 +127,7 @@ pub(super) fn sharpen(
     let kept = KEPT / (4 * open * effort.leaves);
     let share = elements.len().div_ceil(rayon::current_num_threads());
     let size = (TOGETHER / open).clamp(8, ROWS / 2).min(kept).min(share);
-    let work = Work { prepared, analysis, choices, id, effort, until };
+    let work = Work { prepared, analysis, choices, id, effort, keep, until };
     elements.par_chunks(size.max(1)).flat_map_iter(|batch| work.search(batch, &enough)).collect()
 }
 
@@ -121,15 +137,20 @@ struct Work<'w> {
     choices: Choices,
     id: NodeId,
     effort: Effort,
+    /// Whether proofs are asked for.
+    keep: bool,
     until: Until<'w>,
 }
 
 impl Work<'_> {
-    fn search(&self, elements: &[usize], enough: &impl Fn(usize, f64, f64) -> bool) -> Vec<f64> {
+    fn search(&self, elements: &[usize], enough: &impl Fn(usize, f64, f64) -> bool) -> Vec<Sharpened> {
         let best = Arc::new(self.choices.best());
         let both = elements.iter().flat_map(|&element| [(element, 1.0), (element, -1.0)]);
         let mut trees: Vec<Tree> = both.map(|(element, sign)| Tree { element, sign, leaves: vec![] }).collect();
-        let whole = || Leaf { bound: f64::NEG_INFINITY, branch: Branch::whole(best.clone()), cut: None };
+        let whole = || {
+            let branch = Branch::whole(best.clone());
+            Leaf { bound: f64::NEG_INFINITY, proof: branch.clone(), branch, cut: None }
+        };
         let mut fresh: Vec<(usize, Leaf)> = (0..trees.len()).map(|t| (t, whole())).collect();
         let mut climbs = self.effort.climbs;
         while !fresh.is_empty() {
@@ -138,7 +159,9 @@ impl Work<'_> {
             fresh.into_iter().for_each(|(t, leaf)| trees[t].leaves.push(leaf));
             fresh = self.halves(&mut trees, enough);
         }
-        trees.iter().map(Tree::bound).collect()
+        let part = |l: Leaf| ProvedPart { branch: l.branch, proof: l.proof };
+        let proof = |t: Tree| if self.keep { t.leaves.into_iter().map(part).collect() } else { vec![] };
+        trees.into_iter().map(|t| Sharpened { bound: t.bound(), parts: proof(t) }).collect()
     }
 
     /// The next parts to bound.
@@ -166,7 +189,17 @@ impl Work<'_> {
         let mut tuned = Tuned::new((self.prepared, self.analysis, &self.choices), self.id, rows);
         let mut rate = RATE;
         for climb in 0..=climbs {
-            fresh.iter_mut().zip(tuned.bounds()).for_each(|(f, b)| f.1.bound = f.1.bound.max(b));
+            let mut proofs = vec![];
+            for (row, ((_, leaf), bound)) in fresh.iter_mut().zip(tuned.bounds()).enumerate() {
+                if bound > leaf.bound {
+                    leaf.bound = bound;
+                    if self.keep {
+                        leaf.proof = leaf.branch.clone();
+                        proofs.push((row, &mut leaf.proof));
+                    }
+                }
+            }
+            tuned.note(&mut proofs);
             if climb == climbs || self.until.is_over() {
                 break;
             }
@@ -257,7 +290,7 @@ mod tests {
         let mut known: Option<Vec<Bounds>> = None;
         [1, 8, 200].map(|leaves| {
             let effort = Effort { climbs: 10, leaves };
-            let extent = Extent { start: NodeId(0), region: &region, last, all: true, effort, until: Until::default() };
+            let extent = Extent { start: NodeId(0), region: &region, last, all: true, effort, until: Until::default(), journal: None };
             let found = analyse_within(&prepared, extent, known.as_deref()).expect("bounds").bounds;
             for (bounds, attained) in found.iter().zip(&attained) {
                 for i in 0..bounds.lo.len() {

@@ -13,12 +13,12 @@ pub(crate) struct Branch {
     /// Of those on one element the last says what the function's lines are.
     pub splits: Vec<Split>,
     /// See [`super::Choices::best`].
-    pub slopes: Arc<Vec<f32>>,
+    pub slopes: Arc<Vec<u8>>,
 }
 
 impl Branch {
     /// Nothing is cut off.
-    pub fn whole(slopes: Arc<Vec<f32>>) -> Self {
+    pub fn whole(slopes: Arc<Vec<u8>>) -> Self {
         Branch { splits: vec![], slopes }
     }
 

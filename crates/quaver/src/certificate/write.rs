@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::Tracer;
+use super::{Choice, Claim, Cut, Tracer, Tree};
 
 /// The first line of a certificate.
 const FORMAT: &str = "quaver certificate 1";
@@ -43,9 +43,7 @@ impl Writer {
     /// If it cannot be written.
     pub fn question(&self, cases: &[usize]) -> io::Result<Recorder> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(self.recorded())?;
-        let out = GzEncoder::new(BufWriter::new(file), Compression::fast());
-        let state = State { out, next: 1, failed: None, gap: None };
-        let recorder = Recorder { state: Mutex::new(state) };
+        let recorder = Recorder { state: Mutex::new(State::new(file)) };
         let mut bytes = vec![1];
         varint(&mut bytes, cases.len() as u64);
         cases.iter().for_each(|&c| varint(&mut bytes, c as u64));
@@ -58,11 +56,11 @@ impl Writer {
     /// # Errors
     /// If something could not be written.
     pub fn keep(&mut self, recorder: Recorder) -> io::Result<Result<(), &'static str>> {
-        let state = recorder.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = state.failed {
+        let mut state = recorder.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = state.failed.take() {
             return Err(error);
         }
-        let mut recorded = state.out.finish()?.into_inner().map_err(|e| e.into_error())?;
+        let mut recorded = state.file()?;
         if let Some(gap) = state.gap {
             return Ok(Err(gap));
         }
@@ -120,36 +118,90 @@ pub struct Recorder {
 
 #[derive(Debug)]
 struct State {
-    out: GzEncoder<BufWriter<File>>,
+    /// Always there but while it is replaced.
+    out: Option<GzEncoder<BufWriter<File>>>,
     /// The number of the next part.
     next: u64,
+    /// Length of the file and next part at the mark.
+    mark: (u64, u64),
     failed: Option<io::Error>,
     gap: Option<&'static str>,
 }
 
 impl State {
+    fn new(file: File) -> Self {
+        State { out: Some(encoder(file)), next: 1, mark: (0, 1), failed: None, gap: None }
+    }
+
     fn put(&mut self, bytes: &[u8]) {
         if self.failed.is_none()
-            && let Err(error) = self.out.write_all(bytes)
+            && let Some(out) = &mut self.out
+            && let Err(error) = out.write_all(bytes)
         {
             self.failed = Some(error);
         }
     }
+
+    /// The file with all that was put.
+    fn file(&mut self) -> io::Result<File> {
+        let out = self.out.take().ok_or_else(|| io::Error::other("the record was ended before"))?;
+        out.finish()?.into_inner().map_err(|e| e.into_error())
+    }
+
+    /// Begins a new member of the file, at its end or at the mark.
+    fn begin_member(&mut self, at_mark: bool) -> io::Result<()> {
+        let mut file = self.file()?;
+        if at_mark {
+            file.set_len(self.mark.0)?;
+            file.seek(SeekFrom::Start(self.mark.0))?;
+            self.next = self.mark.1;
+        } else {
+            self.mark = (file.stream_position()?, self.next);
+        }
+        self.out = Some(encoder(file));
+        Ok(())
+    }
+}
+
+fn encoder(file: File) -> GzEncoder<BufWriter<File>> {
+    GzEncoder::new(BufWriter::new(file), Compression::fast())
 }
 
 impl Recorder {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn put(&self, bytes: &[u8]) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).put(bytes);
+        self.state().put(bytes);
+    }
+
+    /// Puts a record that makes two parts.
+    fn put_halves(&self, bytes: &[u8]) -> [u64; 2] {
+        let mut state = self.state();
+        state.put(bytes);
+        state.next += 2;
+        [state.next - 2, state.next - 1]
+    }
+
+    fn begin_member(&self, at_mark: bool) {
+        let mut state = self.state();
+        if let Err(error) = state.begin_member(at_mark) {
+            state.failed.get_or_insert(error);
+        }
     }
 }
 
 impl Tracer for Recorder {
-    fn close(&self, part: u64, goal: usize, weights: &[f64]) {
+    fn close(&self, part: u64, goal: usize, weights: &[f64], choice: Option<Choice>) {
         let mut bytes = vec![2];
         varint(&mut bytes, part);
         varint(&mut bytes, goal as u64);
-        varint(&mut bytes, weights.len() as u64);
-        weights.iter().for_each(|w| bytes.extend((*w as f32).to_le_bytes()));
+        singles(&mut bytes, weights);
+        match &choice {
+            Some(choice) => put_choice(&mut bytes, choice),
+            None => bytes.extend([0, 0]),
+        }
         self.put(&bytes);
     }
 
@@ -159,18 +211,85 @@ impl Tracer for Recorder {
         self.put(&bytes);
     }
 
-    fn halve(&self, part: u64, element: usize, at: f64) -> [u64; 2] {
+    fn halve(&self, part: u64, goals: &[usize], element: usize, at: f64) -> [u64; 2] {
         let mut bytes = vec![4];
         varint(&mut bytes, part);
+        varint(&mut bytes, goals.len() as u64);
+        goals.iter().for_each(|&g| varint(&mut bytes, g as u64));
         varint(&mut bytes, element as u64);
         bytes.extend(at.to_le_bytes());
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put_halves(&bytes)
+    }
+
+    fn cut(&self, part: u64, goal: usize, cut: Cut) -> [u64; 2] {
+        let mut bytes = vec![5];
+        varint(&mut bytes, part);
+        varint(&mut bytes, goal as u64);
+        put_cut(&mut bytes, &cut);
+        self.put_halves(&bytes)
+    }
+
+    fn claims(&self, part: u64, function: usize, claims: &[Claim]) {
+        let mut bytes = vec![6];
+        varint(&mut bytes, part);
+        varint(&mut bytes, function as u64);
+        varint(&mut bytes, claims.len() as u64);
+        let mut state = self.state();
+        for claim in claims {
+            varint(&mut bytes, claim.element as u64);
+            claim.ends.iter().for_each(|e| bytes.extend(e.to_le_bytes()));
+            let [lo, hi] = [0, 1].map(|k| u8::from(claim.proofs[k].is_some()));
+            bytes.push(lo + 2 * hi);
+            claim.proofs.iter().flatten().for_each(|tree| put_tree(&mut bytes, tree));
+            // A tree may be large.
+            state.put(&bytes);
+            bytes.clear();
+        }
         state.put(&bytes);
-        state.next += 2;
-        [state.next - 2, state.next - 1]
+    }
+
+    fn mark(&self) {
+        self.begin_member(false);
+    }
+
+    fn rewind(&self) {
+        self.begin_member(true);
     }
 
     fn has_no_step(&self, what: &'static str) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).gap.get_or_insert(what);
+        self.state().gap.get_or_insert(what);
+    }
+}
+
+/// A list of float32.
+fn singles(bytes: &mut Vec<u8>, numbers: &[f64]) {
+    varint(bytes, numbers.len() as u64);
+    numbers.iter().for_each(|w| bytes.extend((*w as f32).to_le_bytes()));
+}
+
+fn put_choice(bytes: &mut Vec<u8>, choice: &Choice) {
+    varint(bytes, choice.places.len() as u64);
+    bytes.extend(choice.places.iter());
+    singles(bytes, &choice.betas);
+}
+
+fn put_cut(bytes: &mut Vec<u8>, cut: &Cut) {
+    varint(bytes, cut.function as u64);
+    varint(bytes, cut.element as u64);
+    bytes.extend(cut.below.to_le_bytes());
+    bytes.extend(cut.above.to_le_bytes());
+}
+
+fn put_tree(bytes: &mut Vec<u8>, tree: &Tree) {
+    match tree {
+        Tree::Leaf(choice) => {
+            bytes.push(0);
+            put_choice(bytes, choice);
+        }
+        Tree::Cut(cut, halves) => {
+            bytes.push(1);
+            put_cut(bytes, cut);
+            halves.iter().for_each(|half| put_tree(bytes, half));
+        }
     }
 }

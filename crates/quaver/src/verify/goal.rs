@@ -18,6 +18,16 @@ fn gap_of(sum: f64, bound: f64, strict: bool) -> f64 {
     }
 }
 
+/// The gap that a combination of rows proves of some row, where the weights, which float32 numbers only nearly make 1, have this sum.
+///
+/// # Rounding
+/// Sum and quotient are rounded once for each row and twice in all: so much and more is taken off.
+fn scaled(gap: f64, weights: f64) -> f64 {
+    let scaled = gap / weights;
+    let lower = scaled - 1e-12 * scaled.abs();
+    if gap > 0.0 { lower.max(TOUCHING) } else { lower }
+}
+
 /// The margin that a gap proves.
 pub(super) fn margin(gap: f64) -> f64 {
     if gap == TOUCHING { 0.0 } else { gap }
@@ -111,7 +121,10 @@ impl Goal {
     pub fn combined_gap(&self, sum: f64, objective: &Objective, grid: Grid) -> f64 {
         match &self.rows[..] {
             [row] => row.gap(sum, objective.bound(), grid),
-            rows => gap_of(sum, objective.bound(), !rows.is_empty() && rows.iter().all(|r| r.strict)),
+            rows => {
+                let strict = !rows.is_empty() && rows.iter().all(|r| r.strict);
+                scaled(gap_of(sum, objective.bound(), strict), objective.weights.iter().sum())
+            }
         }
     }
 

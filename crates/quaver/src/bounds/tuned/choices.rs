@@ -2,6 +2,7 @@
 
 use crate::bounds::relax::Ends;
 use crate::bounds::{Analysis, Prepared, interval_is_exact};
+use super::lines::place;
 use crate::net::{NodeId, Op};
 
 /// A constraint on one element of the argument of a pointwise node, and the ends of that function's lines under it.
@@ -79,8 +80,9 @@ impl Choices {
         })
     }
 
-    /// Where the lines of least area are, for every open element its lower and its upper line.
-    pub fn best(&self) -> Vec<f32> {
-        self.by_node.iter().flatten().flat_map(|f| &f.best).flatten().copied().collect()
+    /// Where the lines of least area are, for every open element its lower and its upper line: in 255ths of the way from the first to the last of
+    /// its ends.
+    pub fn best(&self) -> Vec<u8> {
+        self.by_node.iter().flatten().flat_map(|f| &f.best).flatten().map(|t| place(f64::from(*t))).collect()
     }
 }

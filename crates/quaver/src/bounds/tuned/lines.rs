@@ -5,6 +5,14 @@ use crate::bounds::backward::Sums;
 use crate::bounds::relax::{Ends, Line, blend};
 use crate::net::gemm::vectorized;
 
+/// A line between two is at one of so many places; a certificate holds each in a byte.
+const PLACES: f64 = 255.0;
+
+/// The place that is nearest to a share of the way.
+pub(super) fn place(t: f64) -> u8 {
+    (t * PLACES).round_ties_even() as u8
+}
+
 /// A parameter's running means (Adam).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Means {
@@ -63,7 +71,7 @@ impl Side {
         let at = self.at[entries.clone()].iter();
         let lines = self.slopes[entries.clone()].iter_mut().zip(&mut self.offsets[entries]);
         for (t, (slope, offset)) in at.zip(lines) {
-            let line = blend(a, b, *t, sign, magnitude);
+            let line = blend(a, b, (t * PLACES).round_ties_even() / PLACES, sign, magnitude);
             (*slope, *offset) = (line.slope, line.offset);
         }
     }
@@ -156,19 +164,20 @@ impl<'t> Tunable<'t> {
     }
 
     /// Sets where the functionals' lines are: for each functional, at each place, lower and upper.
-    pub fn put(&mut self, slopes: &[&[f32]]) {
+    pub fn put(&mut self, slopes: &[&[u8]]) {
         for place in 0..self.free.elements.len() {
             let entries = place * self.rows..(place + 1) * self.rows;
             let at = self.lower.at[entries.clone()].iter_mut().zip(&mut self.upper.at[entries]);
             for ((lower, upper), slopes) in at.zip(slopes) {
-                (*lower, *upper) = (slopes[2 * place].into(), slopes[2 * place + 1].into());
+                let at = |k: usize| f64::from(slopes[k]) / PLACES;
+                (*lower, *upper) = (at(2 * place), at(2 * place + 1));
             }
         }
     }
 
     /// Where a functional's lines are (see [`Self::put`]).
-    pub fn places(&self, row: usize) -> impl Iterator<Item = f32> {
-        let of = |side: &'_ Side, k: usize| side.at[k] as f32;
+    pub fn places(&self, row: usize) -> impl Iterator<Item = u8> {
+        let of = |side: &'_ Side, k: usize| place(side.at[k]);
         let entries = (0..self.free.elements.len()).map(move |place| place * self.rows + row);
         entries.flat_map(move |k| [of(&self.lower, k), of(&self.upper, k)])
     }

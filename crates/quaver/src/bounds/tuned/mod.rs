@@ -236,7 +236,8 @@ impl<'t> Tuned<'t> {
                 let means = means[split.reader.0].get_or_insert_with(|| node.means());
                 node.scale(split, bound.row, means[bound.row])
             });
-            bound.beta = (bound.beta + rate * scale * bound.means.step(gradient, debias)).max(0.0);
+            // A float32, as certificates hold it.
+            bound.beta = f64::from((bound.beta + rate * scale * bound.means.step(gradient, debias)).max(0.0) as f32);
         }
         self.climb_weights(rate, debias);
     }
@@ -255,14 +256,15 @@ impl<'t> Tuned<'t> {
                 *w *= (2.0 * rate * m.step(v - mean, debias)).exp();
             }
             let sum: f64 = objective.weights.iter().sum();
-            objective.weights.iter_mut().for_each(|w| *w /= sum);
+            // A float32, as certificates hold it.
+            objective.weights.iter_mut().for_each(|w| *w = f64::from((*w / sum) as f32));
         }
     }
 
-    /// Notes in the parts of some rows where lines and multipliers stand; where each part is split next.
-    pub fn branch(&mut self, mut parts: Vec<(usize, &mut Branch)>) -> Vec<Option<Cut>> {
+    /// Notes in the parts of some rows where lines and multipliers stand.
+    pub fn note(&self, parts: &mut [(usize, &mut Branch)]) {
         if parts.is_empty() {
-            return vec![];
+            return;
         }
         let mut of_row = vec![None; self.rows()];
         for (k, (row, part)) in parts.iter_mut().enumerate() {
@@ -276,6 +278,14 @@ impl<'t> Tuned<'t> {
                 split.beta = bound.beta;
             }
         }
+    }
+
+    /// [`Self::note`], and where each part is split next.
+    pub fn branch(&mut self, mut parts: Vec<(usize, &mut Branch)>) -> Vec<Option<Cut>> {
+        if parts.is_empty() {
+            return vec![];
+        }
+        self.note(&mut parts);
         let costs = self.costs(&parts);
         let cut = |((_, part), costs): (&(usize, &mut Branch), _)| cut(self.prepared.net, self.analysis, part, costs);
         parts.iter().zip(costs).map(cut).collect()

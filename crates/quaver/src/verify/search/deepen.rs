@@ -32,6 +32,8 @@ impl Search<'_> {
         let mut effort = FRAME;
         let mut begun = Instant::now();
         let mut step = self.step(vec![whole]);
+        let goals = goals_of(&step.open);
+        self.tracer().inspect(|t| t.mark());
         let (mut before, mut open) = (f64::NEG_INFINITY, usize::MAX);
         loop {
             let next = Effort { leaves: (effort.leaves * MORE).max(FIRST_LEAVES), ..effort };
@@ -55,7 +57,7 @@ impl Search<'_> {
                 Explored::Paused(left) => {
                     effort = next;
                     begun = Instant::now();
-                    step = self.reframe(left, effort);
+                    step = self.reframe(left, effort, &goals);
                     let parts = std::mem::take(&mut step.open);
                     self.bound(parts, &mut step);
                 }
@@ -63,22 +65,34 @@ impl Search<'_> {
         }
     }
 
-    /// Bounds the frame of all parts with more effort, in place of the parts.
-    fn reframe(&self, parts: Step, effort: Effort) -> Step {
+    /// Bounds the frame of all parts with more effort, in place of the parts. A tracer forgets these, so that for one all goals of the first frame
+    /// are proved again.
+    fn reframe(&self, parts: Step, effort: Effort, first: &BTreeMap<usize, f64>) -> Step {
         let Some(frame) = frame_of_all(&parts.open).cloned() else { return parts };
-        let mut goals: BTreeMap<usize, f64> = BTreeMap::new();
-        for part in &parts.open {
-            if let Part::Split(d) = part {
-                let gap = goals.entry(d.goal).or_insert(f64::INFINITY);
-                *gap = gap.min(d.bound);
-            }
+        let mut goals = goals_of(&parts.open);
+        if let Some(tracer) = self.tracer() {
+            tracer.rewind();
+            first.iter().for_each(|(&goal, &gap)| _ = goals.entry(goal).or_insert(gap));
         }
         let mut step = Step { excluded: parts.excluded, ..Step::default() };
         drop(parts.open);
         let goals: Vec<(usize, f64)> = goals.into_iter().collect();
         self.refine(&frame, &goals, effort, &mut step);
+        self.tracer().inspect(|t| t.mark());
         step
     }
+}
+
+/// The goals that some parts of a frame are open for, each with the least gap.
+fn goals_of(parts: &[Part]) -> BTreeMap<usize, f64> {
+    let mut goals: BTreeMap<usize, f64> = BTreeMap::new();
+    for part in parts {
+        if let Part::Split(d) = part {
+            let gap = goals.entry(d.goal).or_insert(f64::INFINITY);
+            *gap = gap.min(d.bound);
+        }
+    }
+    goals
 }
 
 /// The frame of some parts, if it is the same and they have no other.

@@ -11,13 +11,15 @@ pub(in crate::verify) struct Frame {
     pub choices: Choices,
     /// Whether more effort would narrow the bounds.
     pub rough: bool,
+    /// The tracer's number of the box.
+    pub number: u64,
 }
 
 impl Frame {
     /// A box with its bounds, which reach up to the value `last`.
-    pub fn new(prepared: &Prepared, region: Region, analysis: Analysis, last: NodeId) -> Self {
+    pub fn new(prepared: &Prepared, region: Region, analysis: Analysis, last: NodeId, number: u64) -> Self {
         let choices = Choices::new(prepared, &analysis, last);
         let rough = choices.rest_on_bounds(prepared);
-        Frame { region, analysis, choices, rough }
+        Frame { region, analysis, choices, rough, number }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::neurons::Domain;
 use super::{Search, Step, has_few_inputs};
-use crate::bounds::{Bounds, Branch, Effort, NoBounds, Row, Tuned};
+use crate::bounds::{Bounds, Branch, Effort, Journal, NoBounds, Row, Tuned};
 use crate::net::Grid;
 use crate::property::Region;
 use crate::verify::confirm::{exactly, is_exact};
@@ -28,8 +28,8 @@ pub(in crate::verify) struct Part {
 
 impl Part {
     /// A part of a frame, for one goal.
-    pub fn of_frame(region: Region, known: Vec<Bounds>, goal: usize, bound: f64) -> Self {
-        Part { region, known: Some(Arc::new(known)), goals: vec![goal], bound, number: 0 }
+    pub fn of_frame(region: Region, known: Vec<Bounds>, goal: usize, bound: f64, number: u64) -> Self {
+        Part { region, known: Some(Arc::new(known)), goals: vec![goal], bound, number }
     }
 
     pub fn whole(region: Region, goals: usize) -> Self {
@@ -45,7 +45,7 @@ impl Part {
 impl Search<'_> {
     /// Excludes a box, or splits it.
     pub(super) fn bound_box(&self, part: Part, step: &mut Step) {
-        let analysis = match self.analyse(&part.region, part.known.as_deref().map(|k| &k[..]), Effort::NONE) {
+        let analysis = match self.analyse(&part.region, part.known.as_deref().map(|k| &k[..]), Effort::NONE, None) {
             Ok(analysis) => analysis,
             Err(NoBounds::Empty) => {
                 self.tracer().inspect(|t| t.empty(part.number));
@@ -61,7 +61,7 @@ impl Search<'_> {
         if goals.iter().zip(&gaps).all(|(g, gap)| g.excluded(*gap)) {
             return gaps.into_iter().for_each(|gap| step.exclude(gap));
         }
-        let frame = self.frame(part.region, analysis);
+        let frame = self.frame(part.region, analysis, part.number);
         let observed = &frame.analysis.bounds[self.observed().0];
         let whole = Branch::whole(Arc::new(frame.choices.best()));
         let row = |g: &&Goal| Row { objective: g.objective(observed), branch: &whole };
@@ -72,7 +72,7 @@ impl Search<'_> {
         for (row, (g, &gap)) in goals.iter().zip(&gaps).enumerate() {
             if g.excluded(gap) {
                 if !g.excluded(by_row[row].0) {
-                    self.tracer().inspect(|t| t.close(part.number, part.goals[row], &tuned.objectives()[row].weights));
+                    self.tracer().inspect(|t| t.close(part.number, part.goals[row], &tuned.objectives()[row].weights, None));
                 }
                 step.exclude(gap);
             } else {
@@ -106,17 +106,21 @@ impl Search<'_> {
         for ((goal, number), (gap, row)) in goals.iter().zip(&part.goals).zip(gaps) {
             if goal.excluded(*gap) {
                 let weights: Vec<f64> = (0..goal.rows.len()).map(|r| if r == *row { 1.0 } else { 0.0 }).collect();
-                tracer.close(part.number, *number, &weights);
+                tracer.close(part.number, *number, &weights, None);
             }
         }
     }
 
     /// Bounds a box once more, with lines tuned for every element, as the frame of a search by splits of pointwise functions.
     pub(super) fn refine(&self, frame: &Frame, goals: &[(usize, f64)], effort: Effort, step: &mut Step) {
-        self.tracer().inspect(|t| t.has_no_step("splits of functions"));
-        let frame = match self.analyse(&frame.region, Some(&frame.analysis.bounds), effort) {
-            Ok(analysis) => Arc::new(self.frame(frame.region.clone(), analysis)),
-            Err(NoBounds::Empty) => return step.exclude(f64::INFINITY),
+        let journal = self.journal(frame.number);
+        let journal = journal.as_ref().map(|j| j as &dyn Journal);
+        let frame = match self.analyse(&frame.region, Some(&frame.analysis.bounds), effort, journal) {
+            Ok(analysis) => Arc::new(self.frame(frame.region.clone(), analysis, frame.number)),
+            Err(NoBounds::Empty) => {
+                self.tracer().inspect(|t| t.empty(frame.number));
+                return step.exclude(f64::INFINITY);
+            }
             Err(NoBounds::Overflow) => return step.stuck = Some("a bound overflowed"),
         };
         let slopes = Arc::new(frame.choices.best());
@@ -159,7 +163,7 @@ impl Search<'_> {
             return step.witness = witness;
         }
         let nearest = |e: &[f64]| e.iter().copied().fold(f64::INFINITY, f64::min);
-        let numbers = self.tracer().map_or([0, 0], |t| t.halve(part.number, i, below));
+        let numbers = self.tracer().map_or([0, 0], |t| t.halve(part.number, goals, i, below));
         let halves = [low, high].into_iter().zip(numbers);
         let mut halves: Vec<(f64, (Region, u64))> = excesses.chunks(goals.len()).map(nearest).zip(halves).collect();
         // The half that is nearer to a witness goes on top.

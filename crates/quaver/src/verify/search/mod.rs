@@ -9,6 +9,7 @@ mod frame;
 mod inputs;
 mod neurons;
 mod queue;
+mod trace;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use super::attack::{Attack, Confirm, Space};
 use super::decide::View;
 use super::goal::Goal;
 use super::{Limit, Options, Witness};
-use crate::bounds::{Analysis, Bounds, Effort, Extent, NoBounds, analyse_within};
+use crate::bounds::{Analysis, Bounds, Effort, Extent, Journal, NoBounds, analyse_within};
 use crate::certificate::Tracer;
 use crate::net::NodeId;
 use crate::property::Region;
@@ -252,12 +253,19 @@ impl<'s> Search<'s> {
     }
 
     /// Bounds for a box; what is known about a box around it still holds.
-    fn analyse(&self, region: &Region, known: Option<&[Bounds]>, effort: Effort) -> Result<Analysis, NoBounds> {
+    fn analyse(
+        &self,
+        region: &Region,
+        known: Option<&[Bounds]>,
+        effort: Effort,
+        journal: Option<&dyn Journal>,
+    ) -> Result<Analysis, NoBounds> {
         let (start, last, until) = (self.view.root, self.observed(), self.limit.until());
-        analyse_within(self.view.prepared, Extent { start, region, last, all: false, effort, until }, known)
+        let extent = Extent { start, region, last, all: false, effort, until, journal };
+        analyse_within(self.view.prepared, extent, known)
     }
 
-    fn frame(&self, region: Region, analysis: Analysis) -> Frame {
-        Frame::new(self.view.prepared, region, analysis, self.observed())
+    fn frame(&self, region: Region, analysis: Analysis, number: u64) -> Frame {
+        Frame::new(self.view.prepared, region, analysis, self.observed(), number)
     }
 }

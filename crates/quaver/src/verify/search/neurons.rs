@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::frame::Frame;
-use super::{Part, Search, Step, inputs};
+use super::{Part, Search, Step, inputs, trace};
 use crate::bounds::{Bounds, Branch, Objective, Row, Split, Tuned};
 
 /// Steps uphill for a part, and for a whole frame.
@@ -23,15 +23,18 @@ pub(in crate::verify) struct Domain {
     /// Of the goal's rows, where they stood.
     weights: Arc<Vec<f64>>,
     pub bound: f64,
+    /// The tracer's number.
+    number: u64,
 }
 
 impl Domain {
-    pub fn whole(frame: Arc<Frame>, goal: usize, slopes: Arc<Vec<f32>>, weights: Vec<f64>, bound: f64) -> Self {
-        Domain { frame, goal, branch: Branch::whole(slopes), weights: Arc::new(weights), bound }
+    pub fn whole(frame: Arc<Frame>, goal: usize, slopes: Arc<Vec<u8>>, weights: Vec<f64>, bound: f64) -> Self {
+        let number = frame.number;
+        Domain { frame, goal, branch: Branch::whole(slopes), weights: Arc::new(weights), bound, number }
     }
 
     pub fn bytes(&self) -> usize {
-        std::mem::size_of::<Split>() * self.branch.splits.len() + 4 * self.branch.slopes.len() / 2
+        std::mem::size_of::<Split>() * self.branch.splits.len() + self.branch.slopes.len() / 2
     }
 
     /// Whether two parts can be bounded in one go.
@@ -49,9 +52,9 @@ impl Domain {
         bounds
     }
 
-    fn child(&self, split: Split) -> Domain {
+    fn child(&self, split: Split, number: u64) -> Domain {
         let (frame, weights) = (self.frame.clone(), self.weights.clone());
-        Domain { frame, goal: self.goal, branch: self.branch.half(split), weights, bound: self.bound }
+        Domain { frame, goal: self.goal, branch: self.branch.half(split), weights, bound: self.bound, number }
     }
 }
 
@@ -66,7 +69,9 @@ impl Search<'_> {
         let climbs = if first { FIRST_CLIMBS } else { CLIMBS };
         let mut rate = RATE;
         for climb in 0..=climbs {
+            let before = gaps.clone();
             self.improve(&mut tuned, &goals, &mut gaps);
+            self.trace_closed(&tuned, &mut domains, (&before, &gaps));
             let open = gaps.iter().zip(&goals).any(|(gap, &g)| !self.goals[g].excluded(*gap));
             if !open || climb == climbs || self.limit.reached().is_some() {
                 break;
@@ -101,12 +106,29 @@ impl Search<'_> {
         for (&row, cut) in rows.iter().zip(cuts) {
             let domain = &domains[row];
             match cut {
-                Some(cut) => step.open.extend(cut.map(|s| Part::Split(Box::new(domain.child(s))))),
+                Some(cut) => {
+                    let told = trace::cut(self.view.prepared.net, [&cut[0], &cut[1]]);
+                    let numbers = self.tracer().map_or([0, 0], |t| t.cut(domain.number, domain.goal, told));
+                    let halves = cut.into_iter().zip(numbers).map(|(s, n)| Part::Split(Box::new(domain.child(s, n))));
+                    step.open.extend(halves);
+                }
                 None => {
                     let steepness = |i| tuned.steepness(self.view.root, i, row);
                     let (region, known) = (frame.region.clone(), domain.known());
-                    self.halve(inputs::Part::of_frame(region, known, domain.goal, gaps[row]), &steepness, step);
+                    self.halve(inputs::Part::of_frame(region, known, domain.goal, gaps[row], domain.number), &steepness, step);
                 }
+            }
+        }
+    }
+
+    /// Tells of parts that the last walk has closed.
+    fn trace_closed(&self, tuned: &Tuned<'_>, domains: &mut [Domain], (before, after): (&[f64], &[f64])) {
+        let Some(tracer) = self.tracer() else { return };
+        for (row, d) in domains.iter_mut().enumerate() {
+            let goal = self.goals[d.goal];
+            if goal.excluded(after[row]) && !goal.excluded(before[row]) {
+                tuned.note(&mut [(row, &mut d.branch)]);
+                tracer.close(d.number, d.goal, &tuned.objectives()[row].weights, Some(trace::choice(&d.branch)));
             }
         }
     }
