@@ -97,9 +97,9 @@ impl<'n> Frame<'n> {
         self.enclosed.push(enclosed);
     }
 
-    /// How many places a walk from a value needs if it chooses any.
-    pub fn places(&self, from: usize) -> usize {
-        self.enclosed.iter().take(from).map(|e| 2 * e.open.len()).sum()
+    /// How many places the first values have: so many does a walk from the last of them need if it chooses any.
+    pub fn places(&self, values: usize) -> usize {
+        self.enclosed.iter().take(values).map(|e| 2 * e.open.len()).sum()
     }
 
     /// What some cuts leave of the bounds.
@@ -153,7 +153,7 @@ impl<'n> Frame<'n> {
     /// # Rounding
     /// Each step adds to `error` what it rounds; see there. The result is lowered by it.
     pub fn walk(&self, from: usize, rows: &[Row]) -> Vec<f64> {
-        let chosen = self.places(from);
+        let chosen = self.places(from + 1);
         let fits = |r: &Row| (r.places.is_empty() || r.places.len() == chosen) && r.betas.len() == r.cuts.len();
         if !self.is_bounded || !rows.iter().all(fits) {
             return vec![f64::NEG_INFINITY; rows.len()];

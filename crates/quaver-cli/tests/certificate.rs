@@ -83,9 +83,9 @@ fn places(records: &[u8]) -> Vec<usize> {
         let len = match records[at] {
             0 => return places,
             1 => 2 + usize::from(records[at + 1]),
-            2 => 4 + 4 * usize::from(records[at + 3]),
+            2 => 6 + 4 * usize::from(records[at + 3]),
             3 => 2,
-            _ => 11,
+            _ => 12 + usize::from(records[at + 2]),
         };
         places.push(at + len);
     }
@@ -134,16 +134,20 @@ fn each_flaw_is_refused_by_name() {
     };
     assert!(with(&|r| r[3] = 9).contains("record 0: there is no case 9"));
     assert!(with(&|r| *r = only_first_case()).contains("nothing is proved about case 1"));
-    assert!(with(&|r| drop(r.splice(1..4, [1, 0]))).contains("there is no goal 1"));
-    assert!(with(&|r| r[halve + 2] = 77).contains("there is no element 77"));
+    assert!(with(&|r| drop(r.splice(1..4, [1, 0]))).contains("goal 1 is closed or was never there"));
+    let element = halve + 3 + usize::from(records[halve + 2]);
+    assert!(with(&|r| r[element] = 77).contains("there is no element 77"));
+    assert!(with(&|r| r[halve + 3] = 7).contains("goal 7 is closed or was never there"));
+    assert!(with(&|r| drop(r.splice(halve + 2..element, [0]))).contains("is closed or was never"));
     assert!(with(&|r| r[halve + 1] = 1).contains("part 1 is closed or was never made"));
     assert!(with(&|r| r[halve] = 9).contains("unknown kind 9"));
-    // A split in another place: some walk after it proves too little.
-    assert!(with(&|r| r[halve + 9] ^= 0x10).contains("proves nothing"));
-    // The last close record is gone: 2, part, goal, one weight of four bytes.
+    // A split in another place: a half is empty, or some walk after it proves too little.
+    assert!(with(&|r| r[element + 7] ^= 0x10).contains("is empty"));
+    assert!(with(&|r| r[element + 7] ^= 0x01).contains("proves nothing"));
+    // The last close record is gone: 2, part, goal, one weight of four bytes, nothing chosen.
     let last = of_kind(2)[of_kind(2).len() - 1];
-    assert_eq!((last + 8, records[last + 3]), (records.len() - 1, 1));
-    assert!(with(&|r| drop(r.drain(last..last + 8))).contains("is not closed"));
+    assert_eq!((last + 10, records[last + 3]), (records.len() - 1, 1));
+    assert!(with(&|r| drop(r.drain(last..last + 10))).contains("is not closed"));
     assert!(with(&|r| r[last + 4..last + 8].fill(0)).contains("proves nothing"));
     assert!(with(&|r| r[last + 7] = 0xbf).contains("negative"));
     assert!(with(&|r| r[last + 3] = 0).contains("0 weights for 1 rows"));

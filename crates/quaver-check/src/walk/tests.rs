@@ -162,7 +162,7 @@ fn check(seed: u64) {
     }
     let row = |dice: &mut Dice| {
         let terms = vec![(0, dice.int(3)), (1, dice.int(3)), (0, dice.int(1))];
-        let chosen = if dice.roll(4) == 0 { 0 } else { frame.places(net.output) };
+        let chosen = if dice.roll(4) == 0 { 0 } else { frame.places(net.output + 1) };
         let places = (0..chosen).map(|_| dice.roll(256) as u8).collect();
         let (cuts, betas) = cuts(dice, &frame);
         Row { terms, places, cuts, betas }
