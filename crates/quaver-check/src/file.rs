@@ -72,6 +72,13 @@ pub enum Record {
         /// The bounds.
         claims: Vec<Claim>,
     },
+    /// A counterexample.
+    Witness {
+        /// Number of the case that it satisfies.
+        case: usize,
+        /// Its elements.
+        input: Vec<f64>,
+    },
 }
 
 /// What a header says.
@@ -158,6 +165,7 @@ impl<R: BufRead> Reader<R> {
                 place: (self.double()?, self.double()?),
             },
             6 => Record::Claims { part: self.index()?, function: self.index()?, claims: self.list(Self::claim)? },
+            7 => Record::Witness { case: self.index()?, input: self.list(Self::double)? },
             kind => return Err(format!("a record of the unknown kind {kind}")),
         };
         self.count += 1;

@@ -1,7 +1,9 @@
-//! Cases of a property as rows in f64 that every counterexample satisfies; the rule *Rows*.
+//! Cases of a property as rows in f64 that every counterexample satisfies; the rules *Rows*, *Order* and *Execution*.
 
 use crate::bounds::Bounds;
-use crate::property::Case;
+use crate::net::{Net, Op, Shape};
+use crate::property::{self, Case};
+use crate::rational::Rational;
 use crate::round::{U, add_up, mul_up};
 use crate::walk::Frame;
 
@@ -16,16 +18,49 @@ struct Inequality {
     strict: bool,
 }
 
-/// What the outputs of a counterexample satisfy.
+/// What the elements of a value satisfy in every counterexample.
 #[derive(Clone, Debug)]
 pub struct Goal {
     rows: Vec<Inequality>,
+    exact: Vec<property::Row>,
+    /// The value.
+    of: usize,
+}
+
+/// Rule *Order*: the value that rows are about: the output, or for rows that only compare two elements an earlier value whose elements are in
+/// the same order.
+fn observed(net: &Net, rows: &[property::Row]) -> usize {
+    let compares = |r: &property::Row| {
+        matches!(&r.terms[..], [(_, a), (_, b)] if (a + b).is_zero()) && r.bound.is_zero()
+    };
+    let mut id = net.output;
+    while let (Op::Function(f), true) = (&net.values[id].op, rows.iter().all(compares)) {
+        match &f.pieces[..] {
+            [Shape::Step { values, .. }] if values.windows(2).all(|v| v[0] < v[1]) && tells_apart(net, id) => id = f.of,
+            _ => break,
+        }
+    }
+    id
+}
+
+/// Whether a step function of integers has another value for each of them: where its argument is, there is a start at every integer.
+fn tells_apart(net: &Net, id: usize) -> bool {
+    let Op::Function(f) = &net.values[id].op else { return false };
+    let (Op::Function(argument), [Shape::Step { starts, .. }]) = (&net.values[f.of].op, &f.pieces[..]) else { return false };
+    let within = |s: &Shape| match s {
+        Shape::Step { values, .. } => values.iter().all(|v| starts[0] - 1.0 <= *v && *v <= starts[starts.len() - 1]),
+        Shape::Hinge { .. } => false,
+    };
+    !starts.is_empty()
+        && starts.windows(2).all(|s| s[0] + 1.0 == s[1])
+        && net.values[f.of].integer
+        && argument.pieces.iter().all(within)
 }
 
 impl Goal {
     /// The rows of a case.
-    pub fn new(case: &Case) -> Self {
-        let row = |r: &crate::property::Row| {
+    pub fn new(net: &Net, case: &Case) -> Self {
+        let row = |r: &property::Row| {
             let ends: Vec<(usize, f64, f64)> = r.terms.iter().map(|(i, a)| (*i, a.down(), a.up())).collect();
             Inequality {
                 terms: ends.iter().map(|(i, down, _)| (*i, *down)).collect(),
@@ -34,7 +69,8 @@ impl Goal {
                 strict: r.strict,
             }
         };
-        Goal { rows: case.rows.iter().map(row).collect() }
+        let of = observed(net, &case.rows);
+        Goal { rows: case.rows.iter().map(row).collect(), exact: case.rows.clone(), of }
     }
 
     /// What a walk of an output must show for a part to hold no execution that satisfies all rows: rule *Rows* with a weight for each.
@@ -52,11 +88,10 @@ impl Goal {
         if weights.len() != self.rows.len() {
             return Err(format!("{} weights for {} rows", weights.len(), self.rows.len()));
         }
-        let output = frame.net.output;
-        let x = &frame.bounds[output];
+        let x = &frame.bounds[self.of];
         let used = || self.rows.iter().zip(weights).filter(|(_, w)| **w > 0.0);
         let single = used().count() == 1 && weights.iter().all(|w| *w == 0.0 || *w == 1.0);
-        let mut target = Target { terms: vec![], bound: 0.0, strict: false, integers: false };
+        let mut target = Target { of: self.of, terms: vec![], bound: 0.0, strict: false, integers: false };
         for (inequality, w) in used() {
             target.bound = add_up(target.bound, mul_up(*w, inequality.bound_within(x)));
             target.strict |= inequality.strict;
@@ -67,14 +102,35 @@ impl Goal {
                 }
             }
         }
-        target.integers = single && frame.net.values[output].integer && target.terms.iter().all(|t| t.1.fract() == 0.0);
+        target.integers = single && frame.net.values[self.of].integer && target.terms.iter().all(|t| t.1.fract() == 0.0);
         if used().count() > 0 { Ok(target) } else { Err("no weight is positive".into()) }
     }
 }
 
-/// A functional of the output, and what it must be proved to exceed.
+/// Whether bounds show that a row holds of every execution (`holds`), or of none.
+///
+/// # Claim
+/// With l <= element <= u, the sum of coefficient * element is at most that of the larger and at least that of the smaller products.
+fn is_certain(row: &property::Row, x: &Bounds, holds: bool) -> bool {
+    let mut sum = Rational::zero();
+    for (i, a) in &row.terms {
+        let end = if (a.signum() > 0) == holds { x.hi[*i] } else { x.lo[*i] };
+        let Some(end) = Rational::from_f64(end) else { return false };
+        sum = &sum + &(a * &end);
+    }
+    match (holds, row.strict) {
+        (true, false) => sum <= row.bound,
+        (true, true) => sum < row.bound,
+        (false, false) => sum > row.bound,
+        (false, true) => sum >= row.bound,
+    }
+}
+
+/// A functional of a value, and what it must be proved to exceed.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// The value.
+    pub of: usize,
     /// (element, coefficient).
     pub terms: Vec<(usize, f64)>,
     bound: f64,
@@ -89,6 +145,18 @@ impl Target {
     pub fn is_met(&self, proved: f64) -> bool {
         let proved = if self.integers { proved.ceil() } else { proved };
         proved > self.bound || self.strict && proved >= self.bound
+    }
+}
+
+impl Goal {
+    /// Rule *Execution*: whether bounds alone, in exact arithmetic, show that some row holds of no execution.
+    pub fn is_excluded(&self, frame: &Frame<'_>) -> bool {
+        self.exact.iter().any(|row| is_certain(row, &frame.bounds[self.of], false))
+    }
+
+    /// Whether bounds show that all rows hold of every execution.
+    pub fn is_reached(&self, frame: &Frame<'_>) -> bool {
+        self.exact.iter().all(|row| is_certain(row, &frame.bounds[self.of], true))
     }
 }
 

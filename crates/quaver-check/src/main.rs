@@ -1,6 +1,7 @@
 //! `quaver-check MODEL PROPERTY CERTIFICATE`: whether a certificate proves a property of a model.
 //!
-//! Exits with 0 only if it does; with 1 if it does not, and with 2 if a file cannot be read.
+//! Exits with 0 only if it proves that the property holds; with 1 if it proves nothing, with 2 if a file cannot be read, and with 3 if it holds a
+//! counterexample that was executed.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -29,9 +30,10 @@ fn main() -> ExitCode {
     };
     match quaver_check::check(&model, &property, BufReader::new(certificate)) {
         Ok(proved) => {
-            println!("holds: {} cases, {} records, profile {}", proved.cases, proved.records, proved.profile);
+            let word = if proved.holds { "holds" } else { "violated" };
+            println!("{word}: {} cases, {} records, profile {}", proved.cases, proved.records, proved.profile);
             proved.assumptions.iter().for_each(|a| println!("assumes {a}"));
-            ExitCode::SUCCESS
+            if proved.holds { ExitCode::SUCCESS } else { ExitCode::from(3) }
         }
         Err(error) => {
             println!("refused: {error}");

@@ -12,25 +12,33 @@ pub struct Net {
 }
 
 impl Net {
-    /// The value that is a function, by its number among the functions.
+    /// The value that is a function, by its number among the functions that the output depends on.
     ///
     /// # Errors
     /// If there are not so many.
     pub fn function(&self, number: usize) -> Result<usize, String> {
-        let is_function = |&k: &usize| matches!(self.values[k].op, Op::Function(_));
+        let needed = self.needed();
+        let is_function = |&k: &usize| needed[k] && matches!(self.values[k].op, Op::Function(_));
         let found = (0..self.values.len()).filter(is_function).nth(number);
         found.ok_or_else(|| format!("there is no function {number}"))
     }
 
-    /// The values that one is an argument of.
+    /// The values that one is an argument of, among those that the output depends on.
     pub fn readers(&self, id: usize) -> Vec<usize> {
-        let reads = |v: &Value| match &v.op {
-            Op::Input => false,
-            Op::Affine(a) => a.terms.iter().any(|t| t.0 == id),
-            Op::Function(f) => f.of == id,
-            Op::Max { of, .. } | Op::Move { of, .. } => *of == id,
-        };
-        (0..self.values.len()).filter(|&k| reads(&self.values[k])).collect()
+        let needed = self.needed();
+        (0..self.values.len()).filter(|&k| needed[k] && self.values[k].op.arguments().contains(&id)).collect()
+    }
+
+    /// Whether the output depends on each value, or is it.
+    fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.values.len()];
+        needed[self.output] = true;
+        for id in (0..=self.output).rev() {
+            if needed[id] {
+                self.values[id].op.arguments().into_iter().for_each(|of| needed[of] = true);
+            }
+        }
+        needed
     }
 }
 
@@ -82,6 +90,18 @@ pub enum Op {
         /// For each element.
         from: Vec<Source>,
     },
+}
+
+impl Op {
+    /// The values that it is made from.
+    pub fn arguments(&self) -> Vec<usize> {
+        match self {
+            Op::Input => vec![],
+            Op::Affine(a) => a.terms.iter().map(|t| t.0).collect(),
+            Op::Function(f) => vec![f.of],
+            Op::Max { of, .. } | Op::Move { of, .. } => vec![*of],
+        }
+    }
 }
 
 /// Where an element of a [`Op::Move`] comes from.

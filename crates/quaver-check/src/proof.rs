@@ -12,23 +12,26 @@ use crate::file::{Reader, Record};
 use crate::goal::{Goal, Target};
 use crate::net::Net;
 use crate::property::{Case, Property};
+use crate::rational::Rational;
 use crate::walk::{Cut, Frame, Row};
 use crate::{onnx, property};
 
 /// What an accepted certificate proves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proved {
+    /// Whether there is no counterexample; else the certificate holds one.
+    pub holds: bool,
     /// The arithmetic that the claim is about.
     pub profile: String,
     /// Cases of the property, all of them without a counterexample.
     pub cases: usize,
     /// Records of the proof.
     pub records: u64,
-    /// What the prover says that the claim rests on.
+    /// What the claim rests on: as the prover says, and what the arithmetic takes for granted.
     pub assumptions: Vec<String>,
 }
 
-/// Whether a certificate proves that no input is a counterexample.
+/// Whether a certificate proves that no input is a counterexample, or that one is.
 ///
 /// # Errors
 /// If it does not, with the number of the record that failed.
@@ -38,10 +41,7 @@ pub fn check(model: &[u8], query: &[u8], certificate: impl BufRead) -> Result<Pr
     agrees(header.get("model")?, model, "model")?;
     agrees(header.get("property")?, query, "property")?;
     let profile = header.get("profile")?;
-    if profile != "real" {
-        return Err(format!("header: this checker has no arithmetic `{profile}`"));
-    }
-    let net = onnx::read_real(model).map_err(|e| format!("model: {e}"))?;
+    let (net, assumed): (Net, Vec<String>) = (onnx::read_real(model).map_err(|e| format!("model: {e}"))?, vec![]);
     let property = property::read(query).map_err(|e| format!("property: {e}"))?;
     let sizes = (net.values[net.input].len(), net.values[net.output].len());
     if sizes != (property.inputs, property.outputs) {
@@ -51,13 +51,15 @@ pub fn check(model: &[u8], query: &[u8], certificate: impl BufRead) -> Result<Pr
         ));
     }
     let mut state = State::new(&net, &property);
+    state.is_single = profile != "real";
     while let Some(record) = reader.next_record().map_err(|e| format!("record {}: {e}", reader.count))? {
         state.record = reader.count - 1;
         state.apply(record).map_err(|e| format!("record {}: {e}", state.record))?;
     }
-    state.finish()?;
-    let assumptions = header.lines.iter().filter(|l| l.0 == "assumption").map(|l| l.1.clone()).collect();
-    Ok(Proved { profile: profile.into(), cases: property.cases.len(), records: reader.count, assumptions })
+    let holds = state.finish()?;
+    let told = header.lines.iter().filter(|l| l.0 == "assumption").map(|l| l.1.clone());
+    let assumptions = told.filter(|a| !assumed.contains(a)).chain(assumed.iter().cloned()).collect();
+    Ok(Proved { holds, profile: profile.into(), cases: property.cases.len(), records: reader.count, assumptions })
 }
 
 /// Whether bytes have the digest that a header names.
@@ -105,6 +107,8 @@ struct Pending<'n> {
     frame: Arc<Frame<'n>>,
     row: Row,
     target: Target,
+    /// Whether the bounds alone may do: nothing was chosen.
+    plain: Option<(Arc<Question>, usize)>,
 }
 
 /// Walks that are made together: enough for some batches.
@@ -114,6 +118,10 @@ struct State<'n> {
     net: &'n Net,
     start: usize,
     property: &'n Property,
+    /// Whether inputs are float32 numbers.
+    is_single: bool,
+    /// Whether a counterexample was shown.
+    is_violated: bool,
     /// Cases that some question is about.
     asked: Vec<bool>,
     parts: HashMap<usize, Part<'n>>,
@@ -127,7 +135,8 @@ impl<'n> State<'n> {
     fn new(net: &'n Net, property: &'n Property) -> Self {
         let asked = vec![false; property.cases.len()];
         let start = analysis::start(net);
-        State { net, start, property, asked, parts: HashMap::new(), next: 0, record: 0, pending: vec![] }
+        let (parts, pending) = (HashMap::new(), vec![]);
+        State { net, start, property, is_single: false, is_violated: false, asked, parts, next: 0, record: 0, pending }
     }
 
     fn apply(&mut self, record: Record) -> Result<(), String> {
@@ -138,16 +147,20 @@ impl<'n> State<'n> {
             Record::Halve { part, goals, element, at } => self.halve(part, &goals, element, at),
             Record::Cut { part, goal, function, element, place } => self.cut(part, goal, function, element, place),
             Record::Claims { part, function, claims } => self.claims(part, function, &claims),
+            Record::Witness { case, input } => self.witness(case, input),
         }
     }
 
-    /// Every case must have been asked about, and every part closed.
-    fn finish(&mut self) -> Result<(), String> {
+    /// Unless there is a counterexample, every case must have been asked about, and every part closed. Whether the property holds.
+    fn finish(&mut self) -> Result<bool, String> {
+        if self.is_violated {
+            return Ok(false);
+        }
         if let Some(case) = self.asked.iter().position(|a| !a) {
             return Err(format!("nothing is proved about case {case}"));
         }
         self.settle()?;
-        self.is_closed()
+        self.is_closed().map(|()| true)
     }
 
     fn is_closed(&self) -> Result<(), String> {
@@ -178,7 +191,7 @@ impl<'n> State<'n> {
         let (lo, hi) = (0..self.property.inputs).map(hull).unzip();
         let mut before = analysis::before(self.net, self.start, Bounds { lo, hi });
         let region = before.pop().unwrap_or_default();
-        let goals: Vec<Goal> = all.iter().map(|c| Goal::new(c)).collect();
+        let goals: Vec<Goal> = all.iter().map(|c| Goal::new(self.net, c)).collect();
         cases.iter().for_each(|&c| self.asked[c] = true);
         let open = vec![true; goals.len()];
         let question = Arc::new(Question { goals, before });
@@ -207,10 +220,12 @@ impl<'n> State<'n> {
     /// Makes the walks that are due.
     fn settle(&mut self) -> Result<(), String> {
         let pending = std::mem::take(&mut self.pending);
-        for same in pending.chunk_by(|a, b| Arc::ptr_eq(&a.frame, &b.frame)) {
+        for same in pending.chunk_by(|a, b| Arc::ptr_eq(&a.frame, &b.frame) && a.target.of == b.target.of) {
             let rows: Vec<Row> = same.iter().map(|p| p.row.clone()).collect();
-            let proved = same[0].frame.walk(self.net.output, &rows);
-            if let Some((p, _)) = same.iter().zip(proved).find(|(p, proved)| !p.target.is_met(*proved)) {
+            let proved = same[0].frame.walk(same[0].target.of, &rows);
+            let by_bounds = |p: &Pending| p.plain.as_ref().is_some_and(|(q, goal)| q.goals[*goal].is_excluded(&p.frame));
+            let fails = |(p, proved): &(&Pending, f64)| !p.target.is_met(*proved) && !by_bounds(p);
+            if let Some((p, _)) = same.iter().zip(proved).find(fails) {
                 return Err(format!("the walk of record {} proves nothing", p.record));
             }
         }
@@ -225,7 +240,8 @@ impl<'n> State<'n> {
         let Known::Bounds(frame, cuts) = &part.known else { return Err(format!("part {number} is empty")) };
         let target = part.question.goals[goal].target(frame, weights)?;
         let row = choice.row(target.terms.clone(), cuts)?;
-        let pending = Pending { record, frame: frame.clone(), row, target };
+        let plain = (*choice == Choice::default()).then(|| (part.question.clone(), goal));
+        let pending = Pending { record, frame: frame.clone(), row, target, plain };
         self.forget(number);
         self.pending.push(pending);
         if self.pending.len() >= TOGETHER { self.settle() } else { Ok(()) }
@@ -246,6 +262,27 @@ impl<'n> State<'n> {
         if self.parts.get(&number).is_some_and(|p| p.open.iter().all(|o| !o)) {
             self.parts.remove(&number);
         }
+    }
+
+    /// A counterexample: an input in the box of a case, all of whose executions satisfy its rows.
+    fn witness(&mut self, number: usize, input: Vec<f64>) -> Result<(), String> {
+        let case = self.property.cases.get(number).ok_or_else(|| format!("there is no case {number}"))?;
+        let is_number = |x: f64| !self.is_single || f64::from(x as f32) == x;
+        let is_within = |(x, (lo, hi)): (&f64, (&Rational, &Rational))| {
+            Rational::from_f64(*x).is_some_and(|exact| *lo <= exact && exact <= *hi) && is_number(*x)
+        };
+        if input.len() != case.lo.len() || !input.iter().zip(case.lo.iter().zip(&case.hi)).all(is_within) {
+            return Err(format!("the input is not in the box of case {number}"));
+        }
+        let mut before = analysis::before(self.net, self.start, Bounds { lo: input.clone(), hi: input });
+        let region = before.pop().unwrap_or_default();
+        let mut analysis = Analysis::new(self.net, self.start);
+        analysis.finish(Extent { before: &before, region: &region, known: None })?;
+        if analysis.is_empty || !Goal::new(self.net, case).is_reached(&analysis.frame) {
+            return Err(format!("the input does not satisfy all rows of case {number}"));
+        }
+        self.is_violated = true;
+        Ok(())
     }
 
     /// Rule *Split* on an element of the start.

@@ -2,6 +2,7 @@
 
 mod anomaly;
 mod ball;
+mod certify;
 mod compare;
 mod demo;
 mod doctor;

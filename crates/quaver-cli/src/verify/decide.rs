@@ -10,7 +10,7 @@ use quaver::certificate::Tracer;
 use quaver::property::vnnlib::Problem;
 use quaver::verify::{Options, Verdict, Verifier, Witness};
 
-use super::certify::Certificate;
+use crate::certify::Certificate;
 
 /// What each part gets of the time at first: most parts take a moment, and one that can be satisfied ends the work.
 const FIRST: u32 = 10;

@@ -1,7 +1,7 @@
 //! `quaver verify`: whether a VNN-LIB query can be satisfied.
 
 mod assignment;
-mod certify;
+mod certified;
 mod decide;
 mod networks;
 
@@ -17,9 +17,10 @@ use quaver::vnnlib::{self, Spec};
 use serde_json::json;
 
 use crate::ball::seconds;
+use crate::certify::Checking;
 use crate::load;
 use crate::session::{Session, fail};
-use certify::Certificate;
+use certified::Certified;
 use decide::{Answer, Outcome};
 
 /// No time limit: a hundred years.
@@ -51,9 +52,11 @@ pub struct Args {
     #[arg(long, value_name = "P", value_parser = load::profile_name, help = "Arithmetic of the runtime [default: real for a query of `real` \
                                                                              tensors, else float32]")]
     profile: Option<String>,
-    /// Write a certificate of `unsat` to this file, for quaver-check (one network, arithmetic `real`)
+    /// Write a certificate of the answer to this file, for quaver-check (one network; arithmetic real, ort-fused or fixed-point)
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
+    #[command(flatten)]
+    checking: Checking,
     /// Write the assignment as NAME.pb files (ONNX TensorProto) into this folder instead of printing it
     #[arg(long, value_name = "FOLDER")]
     serialise_assignments: Option<PathBuf>,
@@ -75,11 +78,13 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         stop: Some(stop_on_interrupt()?),
         ..Options::default()
     };
-    let mut certificate = begin_certificate(args, &spec, &profile, &problem, &nets[0].assumptions)?;
-    let outcome = decide::decide(&problem, &options, certificate.as_mut()).map_err(|e| fail_in(&args.query, &e))?;
-    if let Some(certificate) = certificate {
-        certificate.end(matches!(outcome.answer, Answer::Unsat))?;
-    }
+    let mut certified = Certified::begin(args, &spec, &profile, &problem, &nets[0].assumptions)?;
+    let recorded = certified.as_mut().map(|c| &mut c.certificate);
+    let outcome = decide::decide(&problem, &options, recorded).map_err(|e| fail_in(&args.query, &e))?;
+    let outcome = match certified {
+        Some(certified) => certified.end(args, &problem, outcome)?,
+        None => outcome,
+    };
     show(
         args,
         &spec,
@@ -88,20 +93,6 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         start.elapsed(),
         session,
     )
-}
-
-fn begin_certificate(
-    args: &Args,
-    spec: &Spec,
-    profile: &str,
-    problem: &Problem,
-    assumptions: &[String],
-) -> Result<Option<Certificate>> {
-    let Some(path) = &args.certificate else { return Ok(None) };
-    let [Some(model)] = networks::paths(args, spec)?[..] else {
-        return Err(fail("a certificate is about one network", "leave --certificate out"));
-    };
-    Certificate::create(path, model, &args.query, profile, problem, assumptions).map(Some)
 }
 
 /// How many threads there are, for bounds too.

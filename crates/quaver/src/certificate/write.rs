@@ -69,6 +69,20 @@ impl Writer {
         Ok(Ok(()))
     }
 
+    /// Adds an input that satisfies a case of the property.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn witness(&mut self, case: usize, input: &[f64]) -> io::Result<()> {
+        let mut bytes = vec![7];
+        varint(&mut bytes, case as u64);
+        varint(&mut bytes, input.len() as u64);
+        input.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
+        let mut out = GzEncoder::new(&mut self.file, Compression::fast());
+        out.write_all(&bytes)?;
+        out.finish().map(|_| ())
+    }
+
     /// Ends the certificate and puts it at its path.
     ///
     /// # Errors

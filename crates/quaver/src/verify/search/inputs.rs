@@ -6,7 +6,7 @@ use super::frame::Frame;
 use super::neurons::Domain;
 use super::{Search, Step, has_few_inputs};
 use crate::bounds::{Bounds, Branch, Effort, Journal, NoBounds, Row, Tuned};
-use crate::net::Grid;
+use crate::net::{Grid, execute};
 use crate::property::Region;
 use crate::verify::confirm::{exactly, is_exact};
 use crate::verify::goal::Goal;
@@ -151,7 +151,7 @@ impl Search<'_> {
         let score = |i: usize| (1e-6 + steepness(i)).sqrt() * width(i);
         let splittable = (0..region.lo.len()).filter(|&i| self.middle(region, i).is_some());
         let Some(i) = splittable.max_by(|&a, &b| score(a).total_cmp(&score(b))) else {
-            return self.settle(region, goals, step);
+            return self.settle(&part, step);
         };
         let Some((below, above)) = self.middle(region, i) else { return };
         let (mut low, mut high) = (region.clone(), region.clone());
@@ -179,19 +179,38 @@ impl Search<'_> {
     /// # Why
     /// Where the net computes one exact function of integers or float32 values, either no input leads to the value, or every input that does has the
     /// same output: that is executed exactly and compared with the exact constraints.
-    fn settle(&self, region: &Region, goals: &[usize], step: &mut Step) {
-        self.tracer().inspect(|t| t.has_no_step("a single input that was executed"));
+    fn settle(&self, part: &Part, step: &mut Step) {
+        let (region, goals) = (&part.region, &part.goals);
         let net = self.view.prepared.net;
         let counted = net.node(net.inputs()[0]).grid != Grid::Real;
         if counted && is_exact(net) {
             match self.attack.preimage(self.region, &region.lo) {
-                None => return step.exclude(f64::INFINITY),
-                Some(x) if goals.iter().all(|&g| !exactly(net, &x, &self.goals[g].exact)) => return step.exclude(0.0),
+                None => {
+                    self.tracer().inspect(|t| t.has_no_step("a value that no input leads to"));
+                    return step.exclude(f64::INFINITY);
+                }
+                Some(x) if goals.iter().all(|&g| !exactly(net, &x, &self.goals[g].exact)) => {
+                    self.trace_executed(part, &x);
+                    return step.exclude(0.0);
+                }
                 Some(x) => step.witness = (self.confirm)(&x),
             }
         }
         if step.witness.is_none() {
             step.stuck = Some("a single input could not be decided");
+        }
+    }
+
+    /// Tells of goals that a part with a single output excludes, each by its worst row.
+    fn trace_executed(&self, part: &Part, x: &[f64]) {
+        let Some(tracer) = self.tracer() else { return };
+        let output = &execute(self.view.prepared.net, &[x.to_vec()], 1)[0].center;
+        for &number in &part.goals {
+            let goal = self.goals[number];
+            // Rows are about the observed value, whose order is the output's where they compare.
+            let worst = goal.worst(output).0;
+            let weights: Vec<f64> = (0..goal.rows.len()).map(|r| f64::from(u8::from(r == worst))).collect();
+            tracer.close(part.number, number, &weights, None);
         }
     }
 

@@ -5,9 +5,11 @@ use crate::bounds::{Branch, Claim, Journal, ProvedPart, Split};
 use crate::certificate::{self, Choice, Cut, Tracer, Tree};
 use crate::net::{Net, NodeId, Op};
 
-/// The number of a function among those of a net.
+/// The number of a function among those that the output depends on.
 fn number(net: &Net, function: NodeId) -> usize {
-    net.nodes()[..function.0].iter().filter(|n| matches!(n.op, Op::Pointwise(_))).count()
+    let needed = net.ancestors(net.outputs()[0]);
+    let is_function = |id: &usize| needed[*id] && matches!(net.node(NodeId(*id)).op, Op::Pointwise(_));
+    (0..function.0).filter(is_function).count()
 }
 
 /// The split that has two halves.
