@@ -15,11 +15,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::ball::{Radius, Rows, clip, in_order, rows, seconds};
+use crate::certify::Checking;
 use crate::format::{self, number};
 use crate::inputs::{Inputs, row_shape, rows_at_once};
 use crate::npy::{Array, Writer};
 use crate::session::{Session, fail};
 use crate::{engine, load, progress};
+
+mod certified;
+
+use certified::Certifying;
 
 /// Elements of a witness in text output.
 const SHOWN: usize = 6;
@@ -65,11 +70,17 @@ pub struct Args {
     /// Write all witnesses, [violated, shape], in the input's own type
     #[arg(long, value_name = "FILE.npy")]
     witnesses: Option<PathBuf>,
+    /// Write into this folder, for each answer, the property as a query and the certificate, for quaver-check (arithmetic real, ort-fused or
+    /// fixed-point)
+    #[arg(long, value_name = "FOLDER")]
+    certificate: Option<PathBuf>,
+    #[command(flatten)]
+    checking: Checking,
     #[command(flatten)]
     engine: engine::Args,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Ties {
     Strict,
     First,
@@ -136,6 +147,7 @@ struct Job<'a> {
     radii: Vec<Ratio>,
     cases: Vec<Case>,
     skipped: usize,
+    certifying: Option<Certifying>,
 }
 
 /// Runs the command.
@@ -192,7 +204,8 @@ impl<'a> Job<'a> {
         let cases = (0..args.radius.len()).flat_map(|r| kept.iter().map(move |&k| case(r, k))).collect();
         let radii = args.radius.iter().map(|r| r.value(lowered)).collect::<Result<_>>()?;
         let engine = args.engine.choose()?;
-        Ok(Job { args, radii, skipped: rows.len() - kept.len(), lowered, verifier, engine, inputs, cases })
+        let certifying = Certifying::new(args, lowered)?;
+        Ok(Job { args, radii, skipped: rows.len() - kept.len(), lowered, verifier, engine, inputs, cases, certifying })
     }
 
     fn announce(&self, session: &mut Session<'_>) -> Result<()> {
@@ -224,9 +237,18 @@ impl<'a> Job<'a> {
         let (timeout, engine) = (self.args.timeout, self.engine.engine.clone());
         let options = Options { timeout, seed: self.args.seed, engine, ..Options::default() };
         let claim = Robustness { region, center: Some(center.clone()), label: case.label, ties };
-        let verdict = self.verifier.robustness(&claim, &options).map_err(|e| {
-            fail(format!("{}: row {}: {e}", self.args.model.display(), case.row), "see `quaver inspect`")
-        })?;
+        let decide = |options: &Options| {
+            self.verifier.robustness(&claim, options).map_err(|e| {
+                fail(format!("{}: row {}: {e}", self.args.model.display(), case.row), "see `quaver inspect`")
+            })
+        };
+        let verdict = match &self.certifying {
+            None => decide(&options)?,
+            Some(certifying) => {
+                let name = format!("row{}_radius{}", case.row, case.radius);
+                certifying.decide(&name, &claim, &options, decide)?
+            }
+        };
         Ok(Outcome { claim, center, verdict, seconds: start.elapsed().as_secs_f64() })
     }
 

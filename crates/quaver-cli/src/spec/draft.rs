@@ -48,7 +48,7 @@ impl Tensor {
 
 impl Draft {
     /// A query about a model, without assertions.
-    pub fn new(target: &Target, default: Declare, files: Files) -> Result<(Draft, Lowered)> {
+    pub(super) fn new(target: &Target, default: Declare, files: Files) -> Result<(Draft, Lowered)> {
         let lowered = load::lowered(files, &target.model, None)?.lowered;
         let net = &lowered.net;
         let (&[input], &[output]) = (net.inputs(), net.outputs()) else {
@@ -68,6 +68,23 @@ impl Draft {
             assertions: vec![],
         };
         Ok((draft, lowered))
+    }
+
+    /// A query about real numbers, given the shapes of the input and the output, without assertions.
+    pub fn of_shapes(input: &[usize], output: &[usize]) -> Draft {
+        let tensor = |letter, shape: &[usize]| Tensor { letter, element: "real", shape: shape.into() };
+        let (inputs, outputs) = (tensor('X', input), tensor('Y', output));
+        Draft { version: Version::V2, inputs, outputs, remarks: vec![], assertions: vec![] }
+    }
+
+    /// Asserts that another class than the label wins; with `first` the first of equals does, else every other class as large as it.
+    pub fn contest(&mut self, label: usize, first: bool) {
+        let beaten = |rival: usize| {
+            let word = if first && rival > label { ">" } else { ">=" };
+            format!("(and ({word} {} {}))", self.y(rival), self.y(label))
+        };
+        let rivals: Vec<String> = (0..self.size().1).filter(|&c| c != label).map(beaten).collect();
+        self.assertions.push(format!("(or {})", rivals.join(" ")));
     }
 
     /// Number of inputs and of outputs.

@@ -1,7 +1,7 @@
 //! `quaver spec`: writes VNN-LIB queries.
 
 mod backdoor;
-mod draft;
+pub mod draft;
 mod expression;
 mod polyhedron;
 mod robustness;

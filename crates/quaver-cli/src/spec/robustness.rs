@@ -69,12 +69,7 @@ pub fn draft(args: &Args, session: &Session<'_>) -> Result<Draft> {
     draft.remarks.push(format!("robustness of row {} of {}", args.row, args.inputs.display()));
     draft.remarks.push(format!("class {label}, radius {}; unsat means robust", args.radius.text));
     draft.bound(&region)?;
-    let beaten = |rival: usize| {
-        let word = if args.ties == Ties::First && rival > label { ">" } else { ">=" };
-        format!("(and ({word} {} {}))", draft.y(rival), draft.y(label))
-    };
-    let rivals: Vec<String> = (0..classes).filter(|&c| c != label).map(beaten).collect();
-    draft.assertions.push(format!("(or {})", rivals.join(" ")));
+    draft.contest(label, args.ties == Ties::First);
     Ok(draft)
 }
 
