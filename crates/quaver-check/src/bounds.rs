@@ -153,6 +153,7 @@ impl Shape {
 
     fn enclosed(&self, x: f64) -> (f64, f64) {
         match self {
+            Shape::Hinge { low, left: 0.0, .. } if x < *low => (*low, *low),
             Shape::Hinge { low, left, .. } if x < *low => {
                 // low + left (x - low)
                 let (below, above) = (add_down(x, -low), add_up(x, -low));

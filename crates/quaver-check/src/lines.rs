@@ -111,6 +111,11 @@ fn by_hull<const N: usize>(shape: &Shape, side: Side, (l, u): (f64, f64), places
 
 /// The lines that leave the least area: those of the hulls' edges over the middle. `None` where there are none.
 pub fn default_lines(shape: &Shape, ends: (f64, f64)) -> Option<(Line, Line)> {
+    if let (Shape::Hinge { left, low, high }, true) = (shape, shape.is_affine_on(ends.0, ends.1)) {
+        // The hulls have one edge.
+        let slope = if ends.1 <= *low { *left } else { f64::from(u8::from(ends.0 < *high)) };
+        return Some((line(shape, Side::Below, ends, slope)?, line(shape, Side::Above, ends, slope)?));
+    }
     let [below] = by_hull(shape, Side::Below, ends, [0.5])?;
     let [above] = by_hull(shape, Side::Above, ends, [0.5])?;
     Some((below, above))

@@ -14,7 +14,7 @@ use crate::net::Net;
 use crate::property::{Case, Property};
 use crate::rational::Rational;
 use crate::walk::{Cut, Frame, Row};
-use crate::{onnx, property};
+use crate::{onnx, property, threads};
 
 /// What an accepted certificate proves.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +113,8 @@ struct Pending<'n> {
 
 /// Walks that are made together: enough for some batches.
 const TOGETHER: usize = 512;
+/// Boxes that are bounded together with one.
+const AHEAD: usize = 31;
 
 struct State<'n> {
     net: &'n Net,
@@ -201,20 +203,35 @@ impl<'n> State<'n> {
 
     /// A part, with its bounds.
     fn part(&mut self, number: usize) -> Result<&mut Part<'n>, String> {
+        match self.parts.get(&number).map(|p| &p.known) {
+            None => return Err(format!("part {number} is closed or was never made")),
+            Some(Known::Nothing | Known::Begun(_)) => self.bound(number)?,
+            Some(Known::Empty | Known::Bounds(..)) => {}
+        }
+        self.parts.get_mut(&number).ok_or_else(|| format!("there is no part {number}"))
+    }
+
+    /// Bounds a box, and with it others whose turn will come.
+    fn bound(&mut self, number: usize) -> Result<(), String> {
         let (net, start) = (self.net, self.start);
-        let part = self.parts.get_mut(&number).ok_or_else(|| format!("part {number} is closed or was never made"))?;
-        let mut analysis = match std::mem::replace(&mut part.known, Known::Nothing) {
-            Known::Nothing => Analysis::new(net, start),
-            Known::Begun(analysis) => *analysis,
-            known => {
-                part.known = known;
-                return Ok(part);
-            }
-        };
-        analysis.finish(part.extent())?;
-        part.within = None;
-        part.known = if analysis.is_empty { Known::Empty } else { Known::Bounds(Arc::new(analysis.frame), vec![]) };
-        Ok(part)
+        let waits = |p: &Part| matches!(p.known, Known::Nothing);
+        let others = self.parts.iter().filter(|(n, p)| **n != number && waits(p)).map(|(n, _)| *n);
+        let mut numbers: Vec<usize> = others.take(AHEAD).chain([number]).collect();
+        numbers.sort_unstable();
+        let parts: Vec<&Part<'n>> = numbers.iter().map(|n| &self.parts[n]).collect();
+        let found = threads::map(&parts, |part| {
+            let mut analysis = match &part.known {
+                Known::Begun(analysis) => (**analysis).clone(),
+                _ => Analysis::new(net, start),
+            };
+            analysis.finish(part.extent()).map(|()| analysis)
+        });
+        for (number, analysis) in numbers.iter().zip(found) {
+            let (analysis, Some(part)) = (analysis?, self.parts.get_mut(number)) else { continue };
+            part.within = None;
+            part.known = if analysis.is_empty { Known::Empty } else { Known::Bounds(Arc::new(analysis.frame), vec![]) };
+        }
+        Ok(())
     }
 
     /// Makes the walks that are due.

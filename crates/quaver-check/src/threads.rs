@@ -11,10 +11,10 @@ pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
 
 /// The results of a function of each item, in order, on as many threads as there are cores.
 pub fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(items.len());
-    if threads <= 1 {
+    if items.len() <= 1 {
         return items.iter().map(f).collect();
     }
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(items.len());
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(items.len())));
     std::thread::scope(|scope| {
         for _ in 0..threads {

@@ -19,6 +19,8 @@ pub struct Frame<'n> {
     errors: Vec<Vec<f64>>,
     /// By value.
     enclosed: Vec<Enclosed>,
+    /// Products in one execution.
+    products: usize,
     /// Whether all bounds are of magnitudes for which what underflows in a walk is nothing beside [`UNDERFLOW`].
     is_bounded: bool,
 }
@@ -81,7 +83,12 @@ pub struct Row {
 impl<'n> Frame<'n> {
     /// A frame with no bounds yet, whose functionals end at a value.
     pub fn from_start(net: &'n Net, start: usize) -> Self {
-        Frame { net, start, bounds: vec![], errors: vec![], enclosed: vec![], is_bounded: true }
+        let of = |op: &Op| match op {
+            Op::Affine(a) => a.terms.iter().map(|(_, map)| map.outputs() * map.terms()).sum(),
+            Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => 0,
+        };
+        let products = net.values.iter().map(|v| of(&v.op)).sum();
+        Frame { net, start, bounds: vec![], errors: vec![], enclosed: vec![], products, is_bounded: true }
     }
 
     /// Adds the bounds of the next value, for an affine one after the start what [`crate::bounds::interval`] gives with them, and for a function
@@ -165,13 +172,16 @@ impl<'n> Frame<'n> {
             }
             batch.results()
         };
-        let batches: Vec<&[Row]> = rows.chunks(BATCH).collect();
+        // Other threads have to be woken.
+        let batch = if rows.len() * self.products < LITTLE { rows.len().max(1) } else { BATCH };
+        let batches: Vec<&[Row]> = rows.chunks(batch).collect();
         threads::map(&batches, walk).concat()
     }
 }
 
-/// Functionals that are walked together.
+/// Functionals that are walked together, and how many products are no work for several threads.
 const BATCH: usize = 64;
+const LITTLE: usize = 10_000_000;
 
 /// For a coefficient of magnitude 1 on an element of an affine value, what the runtime's slack and the rounding of the adjoint lose at most.
 ///
