@@ -257,7 +257,8 @@ fn leaves(
 
 fn lines_of(name: &str, f: &Function, x: &Bounds) -> Result<Vec<Pair>, String> {
     let of = |i: usize| {
-        let (lower, upper) = default_lines(f.at(i), (x.lo[i], x.hi[i])).ok_or_else(|| format!("element {i} of `{name}` has no lines"))?;
+        let (lower, upper) = default_lines(f.at(i), (x.lo[i], x.hi[i]))
+            .ok_or_else(|| format!("element {i} of `{name}` has no lines"))?;
         Ok(Pair { lower, upper })
     };
     (0..x.lo.len()).map(of).collect()

@@ -1,7 +1,7 @@
 //! Cases of a property as rows in f64 that every counterexample satisfies; the rules *Rows*, *Order* and *Execution*.
 
 use crate::bounds::Bounds;
-use crate::net::{Net, Op, Shape};
+use crate::net::{Map, Net, Op, Shape};
 use crate::property::{self, Case};
 use crate::rational::Rational;
 use crate::round::{U, add_up, mul_up};
@@ -30,23 +30,35 @@ pub struct Goal {
 /// Rule *Order*: the value that rows are about: the output, or for rows that only compare two elements an earlier value whose elements are in
 /// the same order.
 fn observed(net: &Net, rows: &[property::Row]) -> usize {
-    let compares = |r: &property::Row| {
-        matches!(&r.terms[..], [(_, a), (_, b)] if (a + b).is_zero()) && r.bound.is_zero()
-    };
+    let compares =
+        |r: &property::Row| matches!(&r.terms[..], [(_, a), (_, b)] if (a + b).is_zero()) && r.bound.is_zero();
     let mut id = net.output;
-    while let (Op::Function(f), true) = (&net.values[id].op, rows.iter().all(compares)) {
-        match &f.pieces[..] {
-            [Shape::Step { values, .. }] if values.windows(2).all(|v| v[0] < v[1]) && tells_apart(net, id) => id = f.of,
-            _ => break,
-        }
+    while rows.iter().all(compares) {
+        id = match &net.values[id].op {
+            Op::Affine(a) => match &a.terms[..] {
+                [(of, Map::Scale(s))] if a.slack == 0.0 && s[0] > 0.0 && all_same(s) && all_same(&a.bias) => *of,
+                _ => return id,
+            },
+            Op::Function(f) => match &f.pieces[..] {
+                [Shape::Step { values, .. }] if values.windows(2).all(|v| v[0] < v[1]) && tells_apart(net, id) => f.of,
+                _ => return id,
+            },
+            Op::Input | Op::Max { .. } | Op::Move { .. } => return id,
+        };
     }
     id
+}
+
+fn all_same(numbers: &[f64]) -> bool {
+    numbers.windows(2).all(|n| n[0] == n[1])
 }
 
 /// Whether a step function of integers has another value for each of them: where its argument is, there is a start at every integer.
 fn tells_apart(net: &Net, id: usize) -> bool {
     let Op::Function(f) = &net.values[id].op else { return false };
-    let (Op::Function(argument), [Shape::Step { starts, .. }]) = (&net.values[f.of].op, &f.pieces[..]) else { return false };
+    let (Op::Function(argument), [Shape::Step { starts, .. }]) = (&net.values[f.of].op, &f.pieces[..]) else {
+        return false;
+    };
     let within = |s: &Shape| match s {
         Shape::Step { values, .. } => values.iter().all(|v| starts[0] - 1.0 <= *v && *v <= starts[starts.len() - 1]),
         Shape::Hinge { .. } => false,
@@ -102,7 +114,8 @@ impl Goal {
                 }
             }
         }
-        target.integers = single && frame.net.values[self.of].integer && target.terms.iter().all(|t| t.1.fract() == 0.0);
+        target.integers =
+            single && frame.net.values[self.of].integer && target.terms.iter().all(|t| t.1.fract() == 0.0);
         if used().count() > 0 { Ok(target) } else { Err("no weight is positive".into()) }
     }
 }

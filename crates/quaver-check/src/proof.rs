@@ -41,7 +41,7 @@ pub fn check(model: &[u8], query: &[u8], certificate: impl BufRead) -> Result<Pr
     agrees(header.get("model")?, model, "model")?;
     agrees(header.get("property")?, query, "property")?;
     let profile = header.get("profile")?;
-    let (net, assumed): (Net, Vec<String>) = (onnx::read_real(model).map_err(|e| format!("model: {e}"))?, vec![]);
+    let (net, assumed) = onnx::read(model, profile).map_err(|e| format!("model: {e}"))?;
     let property = property::read(query).map_err(|e| format!("property: {e}"))?;
     let sizes = (net.values[net.input].len(), net.values[net.output].len());
     if sizes != (property.inputs, property.outputs) {
@@ -240,7 +240,8 @@ impl<'n> State<'n> {
         for same in pending.chunk_by(|a, b| Arc::ptr_eq(&a.frame, &b.frame) && a.target.of == b.target.of) {
             let rows: Vec<Row> = same.iter().map(|p| p.row.clone()).collect();
             let proved = same[0].frame.walk(same[0].target.of, &rows);
-            let by_bounds = |p: &Pending| p.plain.as_ref().is_some_and(|(q, goal)| q.goals[*goal].is_excluded(&p.frame));
+            let by_bounds =
+                |p: &Pending| p.plain.as_ref().is_some_and(|(q, goal)| q.goals[*goal].is_excluded(&p.frame));
             let fails = |(p, proved): &(&Pending, f64)| !p.target.is_met(*proved) && !by_bounds(p);
             if let Some((p, _)) = same.iter().zip(proved).find(fails) {
                 return Err(format!("the walk of record {} proves nothing", p.record));
@@ -329,7 +330,14 @@ impl<'n> State<'n> {
     }
 
     /// Rule *Split* on an argument of a function.
-    fn cut(&mut self, number: usize, goal: usize, function: usize, element: usize, place: (f64, f64)) -> Result<(), String> {
+    fn cut(
+        &mut self,
+        number: usize,
+        goal: usize,
+        function: usize,
+        element: usize,
+        place: (f64, f64),
+    ) -> Result<(), String> {
         let function = self.net.function(function)?;
         let part = self.part(number)?;
         let open = part.take(&[goal])?;

@@ -19,7 +19,9 @@ pub fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> 
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((k, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|k| Some((k, items.get(k)?))) {
+                while let Some((k, item)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|k| Some((k, items.get(k)?)))
+                {
                     let result = f(item);
                     // Poisoned only by a panic, which the scope hands on.
                     done.lock().unwrap_or_else(|e| e.into_inner()).push((k, result));

@@ -122,7 +122,13 @@ impl<'n> Frame<'n> {
     ///
     /// # Errors
     /// If an execution could be in neither.
-    pub fn cut(&self, function: usize, element: usize, (below, above): (f64, f64), cuts: &[Cut]) -> Result<[Cut; 2], String> {
+    pub fn cut(
+        &self,
+        function: usize,
+        element: usize,
+        (below, above): (f64, f64),
+        cuts: &[Cut],
+    ) -> Result<[Cut; 2], String> {
         let Some(Op::Function(f)) = self.net.values.get(function).map(|v| &v.op) else {
             return Err(format!("value {function} is no function"));
         };
@@ -428,11 +434,14 @@ impl<'b> Lines<'b> {
     /// Those of the next element, for every row.
     fn of(&mut self, element: usize, magnitude: f64) -> &[Pair] {
         self.pairs.fill(self.enclosed.lines[element]);
-        let Some((_, ends)) = self.enclosed.open.get(self.passed).filter(|o| o.0 == element) else { return &self.pairs };
+        let Some((_, ends)) = self.enclosed.open.get(self.passed).filter(|o| o.0 == element) else {
+            return &self.pairs;
+        };
         let k = self.first + 2 * self.passed;
         self.passed += 1;
         let pair = |row: &Row, ends: &Ends| {
-            let blended = |[a, b]: [Line; 2], k: usize, side| blend(a, b, f64::from(row.places[k]) / 255.0, side, magnitude);
+            let blended =
+                |[a, b]: [Line; 2], k: usize, side| blend(a, b, f64::from(row.places[k]) / 255.0, side, magnitude);
             Pair { lower: blended(ends.lower, k, Side::Below), upper: blended(ends.upper, k + 1, Side::Above) }
         };
         for (own, row) in self.pairs.iter_mut().zip(self.rows).filter(|(_, row)| !row.places.is_empty()) {

@@ -143,7 +143,13 @@ fn each_flaw_is_refused_by_name() {
     assert!(with(&|r| r[halve] = 9).contains("unknown kind 9"));
     // A split in another place: a half is empty, or some walk after it proves too little.
     assert!(with(&|r| r[element + 7] ^= 0x10).contains("is empty"));
-    assert!(with(&|r| r[element + 7] ^= 0x01).contains("proves nothing"));
+    let moved = |halve: usize| {
+        let at = halve + 3 + usize::from(records[halve + 2]) + 7;
+        let mut records = records.clone();
+        records[at] ^= 0x08;
+        check(&model(), text.as_bytes(), &closed(&header, &records)[..]).err().unwrap_or_default()
+    };
+    assert!(of_kind(4).into_iter().any(|halve| moved(halve).contains("proves nothing")));
     // The last close record is gone: 2, part, goal, one weight of four bytes, nothing chosen.
     let last = of_kind(2)[of_kind(2).len() - 1];
     assert_eq!((last + 10, records[last + 3]), (records.len() - 1, 1));
@@ -152,6 +158,298 @@ fn each_flaw_is_refused_by_name() {
     assert!(with(&|r| r[last + 7] = 0xbf).contains("negative"));
     assert!(with(&|r| r[last + 3] = 0).contains("0 weights for 1 rows"));
     assert!(with(&|r| r.truncate(last)).contains("truncated"));
+}
+
+/// A property and its certificate.
+struct Answer {
+    verdict: String,
+    property: Vec<u8>,
+    certificate: Vec<u8>,
+}
+
+/// What `quaver robustness` says and writes about some rows of the digits.
+fn robustness(name: &str, model: &str, profile: &str, rows: &str, radius: &str) -> Vec<Answer> {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&folder);
+    let output = Command::new(env!("CARGO_BIN_EXE_quaver"))
+        .current_dir(root().join("models"))
+        .args(["robustness", model, "--inputs", "digits_x.npy", "--labels", "digits_y.npy", "--clip", "0,1", "--json"])
+        .args(["--profile", profile, "--indices", rows, "--radius", radius, "--timeout", "5", "--certificate"])
+        .arg(&folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |row: &str, kind: &str| fs::read(folder.join(format!("row{row}_radius0.{kind}"))).unwrap_or_default();
+    let field = |line: &str, name: &str| {
+        let at = line.find(&format!("\"{name}\":")).unwrap() + name.len() + 3;
+        line[at..].split([',', '}']).next().unwrap().trim_matches('"').to_string()
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().filter(|l| l.contains("\"index\""));
+    lines
+        .map(|l| {
+            let row = field(l, "index");
+            Answer { verdict: field(l, "verdict"), property: read(&row, "vnnlib"), certificate: read(&row, "cert") }
+        })
+        .collect()
+}
+
+/// Reads records as the format says: where each begins, its kind, where the bounds of claims are, and the multipliers of choices.
+struct Walker<'w> {
+    bytes: &'w [u8],
+    at: usize,
+    records: Vec<(usize, u8)>,
+    ends: Vec<usize>,
+    multipliers: Vec<usize>,
+}
+
+impl<'w> Walker<'w> {
+    fn new(bytes: &'w [u8]) -> Self {
+        let mut walker = Walker { bytes, at: 0, records: vec![], ends: vec![], multipliers: vec![] };
+        while walker.at < bytes.len() {
+            walker.record();
+        }
+        walker
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.at += 1;
+        self.bytes[self.at - 1]
+    }
+
+    fn number(&mut self) -> usize {
+        let mut value = 0;
+        for shift in (0..).step_by(7) {
+            let byte = self.byte();
+            value |= usize::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        value
+    }
+
+    fn numbers(&mut self, count: usize) {
+        (0..count).for_each(|_| _ = self.number());
+    }
+
+    fn list(&mut self, size: usize) {
+        self.at += self.number() * size;
+    }
+
+    fn choice(&mut self) {
+        self.list(1);
+        let count = self.number();
+        self.multipliers.extend((0..count).map(|k| self.at + 4 * k));
+        self.at += 4 * count;
+    }
+
+    fn tree(&mut self) {
+        if self.byte() == 0 {
+            return self.choice();
+        }
+        self.numbers(2);
+        self.at += 16;
+        self.tree();
+        self.tree();
+    }
+
+    fn record(&mut self) {
+        let start = self.at;
+        let kind = self.byte();
+        self.records.push((start, kind));
+        match kind {
+            0 => {}
+            1 => {
+                let cases = self.number();
+                self.numbers(cases);
+            }
+            2 => {
+                self.numbers(2);
+                self.list(4);
+                self.choice();
+            }
+            3 => self.numbers(1),
+            4 => {
+                self.numbers(1);
+                let goals = self.number();
+                self.numbers(goals + 1);
+                self.at += 8;
+            }
+            5 => {
+                self.numbers(4);
+                self.at += 16;
+            }
+            6 => {
+                self.numbers(2);
+                for _ in 0..self.number() {
+                    self.numbers(1);
+                    self.ends.push(self.at);
+                    self.at += 8;
+                    let trees = self.byte();
+                    (0..trees.count_ones()).for_each(|_| self.tree());
+                }
+            }
+            _ => {
+                self.numbers(1);
+                self.list(8);
+            }
+        }
+    }
+
+    fn of_kind(&self, kind: u8) -> Vec<usize> {
+        self.records.iter().filter(|r| r.1 == kind).map(|r| r.0).collect()
+    }
+}
+
+fn digits(model: &str) -> Vec<u8> {
+    fs::read(root().join("models").join(model)).unwrap()
+}
+
+#[test]
+fn answers_about_robustness_are_accepted() {
+    let cases = [
+        ("digits_mlp_float.onnx", "real", "0.1"),
+        ("digits_conv_float.onnx", "real", "0.05"),
+        ("digits_mlp_qdq.onnx", "ort-fused", "0.05"),
+        ("digits_conv_qdq.onnx", "ort-fused", "0.05"),
+        ("digits_mlp_qop.onnx", "ort-fused", "0.03"),
+    ];
+    let mut kinds = [0; 8];
+    for (model, profile, radius) in cases {
+        let (mut hold, mut fall) = (0, 0);
+        for answer in robustness(&format!("robust_{model}"), model, profile, "0..20", radius) {
+            if answer.verdict == "undecided" {
+                continue;
+            }
+            let proved = check(&digits(model), &answer.property, &answer.certificate[..]).unwrap();
+            assert_eq!(proved.holds, answer.verdict == "holds", "{}", answer.verdict);
+            (hold, fall) = (hold + usize::from(proved.holds), fall + usize::from(!proved.holds));
+            let records = opened(&answer.certificate).1;
+            Walker::new(&records).records.iter().for_each(|r| kinds[usize::from(r.1)] += 1);
+        }
+        assert!(hold > 0 && fall > 0, "{model}: {hold} hold, {fall} are violated");
+    }
+    assert!(kinds[5] > 20 && kinds[6] > 20 && kinds[7] > 20, "{kinds:?}");
+}
+
+#[test]
+fn each_flaw_of_a_split_of_functions_is_refused_by_name() {
+    let model = digits("digits_mlp_float.onnx");
+    let answer = &robustness("splits", "digits_mlp_float.onnx", "real", "29", "0.1")[0];
+    let (header, records) = opened(&answer.certificate);
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut records = records.clone();
+        change(&mut records);
+        check(&model, &answer.property, &closed(&header, &records)[..]).map_or_else(|e| e, |_| "accepted".into())
+    };
+    let walker = Walker::new(&records);
+    let (cut, close, claim) = (walker.of_kind(5)[0], *walker.of_kind(2).last().unwrap(), walker.ends[0]);
+    assert_eq!(with(&|_| {}), "accepted");
+    assert!(with(&|r| r[cut + 3] = 9).contains("there is no function 9"));
+    assert!(with(&|r| r[cut + 2] = 99).contains("goal 99 is closed or was never there"));
+    // The upper half begins above where the lower one ends.
+    let above = cut + 1 + 4 + 8;
+    assert!(with(&|r| r[above..above + 8].copy_from_slice(&0.5f64.to_le_bytes())).contains("there is a gap"));
+    // A multiplier that proves nothing.
+    let multiplier = walker.multipliers[walker.multipliers.len() - 1];
+    assert!(with(&|r| r[multiplier..multiplier + 4].copy_from_slice(&1e6f32.to_le_bytes())).contains("proves nothing"));
+    assert!(with(&|r| drop(r.drain(close + 1 + 3..close + 1 + 7))).contains("record"));
+    // A bound that is not proved.
+    let nudged = |r: &mut Vec<u8>| {
+        let lower = f32::from_le_bytes(r[claim..claim + 4].try_into().unwrap());
+        r[claim..claim + 4].copy_from_slice(&(lower + 0.01 * lower.abs()).to_le_bytes());
+    };
+    assert!(with(&nudged).contains("is not proved for element"));
+}
+
+#[test]
+fn a_bound_on_integers_nudged_by_one_is_refused() {
+    let model = digits("digits_mlp_qdq.onnx");
+    let answers = robustness("nudged", "digits_mlp_qdq.onnx", "ort-fused", "0..30", "0.08");
+    let mut nudged = 0;
+    for answer in answers.iter().filter(|a| a.verdict == "holds") {
+        let (header, records) = opened(&answer.certificate);
+        for at in Walker::new(&records).ends.into_iter().take(3) {
+            let mut changed = records.clone();
+            let lower = f32::from_le_bytes(changed[at..at + 4].try_into().unwrap());
+            changed[at..at + 4].copy_from_slice(&(lower + 1.0).to_le_bytes());
+            let error = check(&model, &answer.property, &closed(&header, &changed)[..]).unwrap_err();
+            assert!(error.contains("is not proved for element"), "{error}");
+            nudged += 1;
+        }
+    }
+    assert!(nudged > 3, "{nudged}");
+}
+
+#[test]
+fn a_witness_must_be_one() {
+    let model = digits("digits_mlp_float.onnx");
+    let answers = robustness("witness", "digits_mlp_float.onnx", "real", "0..20", "0.1");
+    let [first, second] = [0, 1].map(|k| answers.iter().filter(|a| a.verdict == "violated").nth(k).unwrap());
+    let (header, records) = opened(&first.certificate);
+    let with = |records: &[u8], property: &[u8]| {
+        let digest = |t: &[u8]| -> String { Sha256::digest(t).iter().map(|b| format!("{b:02x}")).collect() };
+        let header = String::from_utf8(header.clone()).unwrap().replace(&digest(&first.property), &digest(property));
+        check(&model, property, &closed(header.as_bytes(), records)[..]).map(|p| p.holds)
+    };
+    let witness = Walker::new(&records).of_kind(7)[0];
+    assert_eq!(with(&records, &first.property), Ok(false));
+    assert!(with(&records, &second.property).unwrap_err().contains("not in the box of case"));
+    let mut other = records.clone();
+    other[witness + 1] = (other[witness + 1] + 1) % 9;
+    assert!(with(&other, &first.property).unwrap_err().contains("does not satisfy all rows"));
+}
+
+/// With a checker that accepts nothing there is no answer.
+#[test]
+fn certified_answers_are_those_that_the_checker_accepts() {
+    let checker = Path::new(env!("CARGO_BIN_EXE_quaver")).with_file_name("quaver-check");
+    if !checker.exists() {
+        return println!("skipped: {} is not built", checker.display());
+    }
+    let run = |checker: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_quaver"))
+            .current_dir(root().join("models"))
+            .args(["robustness", "digits_mlp_float.onnx", "--profile", "real", "--inputs", "digits_x.npy"])
+            .args(["--clip", "0,1", "--indices", "0..20", "--radius", "0.1", "--certified", "--checker"])
+            .arg(checker)
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let counts = |text: &str| ["holds ", "violated ", "undecided "].map(|w| text.matches(&format!("s  {w}")).count());
+    let [hold, fall, open] = counts(&run(&checker));
+    assert!(hold > 2 && fall > 2 && open == 0, "{hold} {fall} {open}");
+    // It exits with 0 for everything, also where it should say that a counterexample was found.
+    let accepts = run(Path::new("true"));
+    assert_eq!(counts(&accepts), [hold, 0, fall]);
+    let refuses = run(Path::new("false"));
+    assert_eq!(counts(&refuses), [0, 0, hold + fall]);
+    assert!(refuses.contains("the checker does not accept the certificate"));
+}
+
+/// Random changes of a proof by splits of functions: of the true claim they prove nothing else, and of a false one nothing.
+#[test]
+fn changed_splits_of_functions_prove_nothing_false() {
+    let model = digits("digits_mlp_float.onnx");
+    let truth = &robustness("true_splits", "digits_mlp_float.onnx", "real", "29", "0.1")[0];
+    let falsehood = &robustness("false_splits", "digits_mlp_float.onnx", "real", "29", "0.14")[0];
+    assert_eq!((&truth.verdict[..], &falsehood.verdict[..]), ("holds", "violated"));
+    let (header, records) = opened(&truth.certificate);
+    let digest = |t: &[u8]| -> String { Sha256::digest(t).iter().map(|b| format!("{b:02x}")).collect() };
+    let forged = String::from_utf8(header.clone()).unwrap();
+    let forged = forged.replace(&digest(&truth.property), &digest(&falsehood.property));
+    let mut rng = StdRng::seed_from_u64(3);
+    for k in 0..300 {
+        let mut mutated = records.clone();
+        for _ in 0..rng.random_range(0..3) {
+            let at = rng.random_range(0..mutated.len());
+            mutated[at] = rng.random();
+        }
+        assert!(check(&model, &falsehood.property, &closed(forged.as_bytes(), &mutated)[..]).is_err(), "{k}");
+        // Whatever it is, it is no panic.
+        let _ = check(&model, &truth.property, &closed(&header, &mutated)[..]);
+    }
 }
 
 /// The proof of a true claim with some bytes changed, offered as a proof of a claim that is false by very little.

@@ -127,7 +127,7 @@ impl Call<'_> {
             Attribute::Ints(list) => (vec![list.len()], Data::Ints(list)),
             Attribute::Text(_) => return Err("a text is not a number".into()),
         };
-        Ok(Tensor { name: String::new(), shape, data }.into())
+        Ok(Tensor { name: String::new(), shape, kind: 0, data }.into())
     }
 
     /// Whether a parameter is an input: since some opset, an attribute before. Refuses it in the other form.

@@ -51,6 +51,8 @@ pub(super) enum Attribute {
 pub(super) struct Tensor {
     pub name: String,
     pub shape: Vec<usize>,
+    /// The type of the elements, by its number in the format.
+    pub kind: i64,
     pub data: Data,
 }
 
@@ -209,7 +211,7 @@ fn tensor(bytes: &[u8]) -> Result<Tensor, String> {
     if !bounded || shape.iter().product::<usize>() != data.len() {
         return Err(format!("tensor '{name}' of shape {shape:?} stores {} elements", data.len()));
     }
-    Ok(Tensor { name, shape, data })
+    Ok(Tensor { name, shape, kind, data })
 }
 
 impl Data {

@@ -1,9 +1,11 @@
-//! From a graph to a [`Net`] under the profile `real`.
+//! From a graph to a [`Net`]: its tensors, nodes and output, and the operators of the profile `real`.
 
 use std::collections::HashMap;
 
 use super::call::{Call, Known, Stored};
+use super::fixed::{self, Format};
 use super::graph::{Graph, Input, Model, Node};
+use super::quantized::{self, Meaning};
 use crate::net::{Affine, Function, Map, Net, Op, Shape, Value};
 
 /// Versions of the default operators whose meaning is known here.
@@ -11,43 +13,103 @@ const OPSETS: std::ops::RangeInclusive<i64> = 8..=26;
 /// Largest number of elements of all values together.
 const ROOM: usize = 1 << 25;
 
+/// What the operations of a file compute.
+#[derive(Clone, Copy)]
+pub(super) enum Arithmetic {
+    /// Real numbers.
+    Real,
+    /// The integer kernels of ONNX Runtime.
+    Fused,
+    /// Words of fixed-point hardware.
+    Fixed(Format),
+}
+
 /// A net that grows, and the tensors known so far by name.
 pub(super) struct Lowering {
-    net: Net,
+    pub net: Net,
+    pub arithmetic: Arithmetic,
     known: HashMap<String, Known>,
+    /// What tensors stand for that are not simply real numbers.
+    pub meanings: HashMap<String, Meaning>,
+    /// Types of the stored constants.
+    pub kinds: HashMap<String, i64>,
+    /// What the padding of a convolution holds.
+    pub margin: f64,
     /// Whether the first axis is the batch.
     batched: bool,
     room: usize,
 }
 
 /// Lowers a model.
-pub(super) fn lower(model: Model) -> Result<Net, String> {
+pub(super) fn lower(model: Model, arithmetic: Arithmetic) -> Result<Net, String> {
     if !OPSETS.contains(&model.opset) {
         return Err(format!("opset {} is not supported, only {OPSETS:?}", model.opset));
     }
     let Graph { nodes, initializers, inputs, outputs } = model.graph;
-    let mut lowering = Lowering { net: Net::default(), known: HashMap::new(), batched: false, room: ROOM };
+    let mut lowering = Lowering {
+        net: Net::default(),
+        arithmetic,
+        known: HashMap::new(),
+        meanings: HashMap::new(),
+        kinds: HashMap::new(),
+        margin: 0.0,
+        batched: false,
+        room: ROOM,
+    };
     for tensor in initializers {
+        lowering.kinds.insert(tensor.name.clone(), tensor.kind);
         lowering.bind(&tensor.name.clone(), tensor.into())?;
     }
-    let inputs: Vec<Input> = inputs.into_iter().filter(|i| !lowering.known.contains_key(&i.name)).collect();
+    let (defaults, inputs): (Vec<Input>, Vec<Input>) =
+        inputs.into_iter().partition(|i| lowering.known.contains_key(&i.name));
+    if let (Arithmetic::Fused, Some(input)) = (arithmetic, defaults.first()) {
+        return Err(format!("input '{}' may replace a constant, which the runtime then does not fuse", input.name));
+    }
     let [input] = &inputs[..] else { return Err(format!("{} inputs are not supported, only one", inputs.len())) };
     lowering.input(input).map_err(|why| format!("input '{}': {why}", input.name))?;
+    if !matches!(arithmetic, Arithmetic::Real) {
+        read_once(&nodes, &input.name, &outputs)?;
+    }
     for node in &nodes {
         lowering.node(node, model.opset).map_err(|why| format!("{}: {why}", node.label()))?;
     }
     let [output] = &outputs[..] else { return Err(format!("{} outputs are not supported, only one", outputs.len())) };
-    let made = lowering.known.get(output).ok_or_else(|| format!("no node makes the output '{output}'"))?;
+    let made = lowering.known.get(output).ok_or_else(|| format!("no node makes the output '{output}'"))?.clone();
+    let made = match arithmetic {
+        Arithmetic::Real => Ok(made),
+        Arithmetic::Fused => lowering.fused_output(output, &made),
+        Arithmetic::Fixed(_) => lowering.fixed_output(output, &made),
+    };
+    let made = made.map_err(|why| format!("output '{output}': {why}"))?;
     lowering.net.output = made.id().ok_or_else(|| format!("the output '{output}' is constant"))?;
     Ok(lowering.net)
 }
 
-/// How an operator is lowered.
-type Rule = fn(&mut Lowering, &Call) -> Result<Known, String>;
+/// Refuses all but a chain of nodes, in which what is made is read exactly once: which values a runtime fuses, and
+/// which rules may replace a value by a later one, depends on who else reads it.
+fn read_once(nodes: &[Node], input: &str, outputs: &[String]) -> Result<(), String> {
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    for name in nodes.iter().flat_map(|node| &node.inputs).chain(outputs) {
+        *times.entry(name).or_default() += 1;
+    }
+    let made = nodes.iter().filter(|node| node.op != "Constant").flat_map(|node| &node.outputs);
+    for name in made.map(String::as_str).chain([input]).filter(|name| !name.is_empty()) {
+        let count = times.get(name).copied().unwrap_or(0);
+        if count != 1 {
+            return Err(format!("'{name}' is read {count} times; under this profile every tensor must be read once"));
+        }
+    }
+    Ok(())
+}
 
-/// The operators: fewest and most inputs, the attributes that are understood, the rule. What matters only in training
-/// (momentum, ratio, seed) changes nothing.
-fn operator(name: &str) -> Option<(usize, usize, &'static str, Rule)> {
+/// How an operator is lowered.
+pub(super) type Rule = fn(&mut Lowering, &Call) -> Result<Known, String>;
+
+/// An operator: fewest and most inputs, the attributes that are understood, the rule.
+pub(super) type Operator = (usize, usize, &'static str, Rule);
+
+/// The operators on real numbers. What matters only in training (momentum, ratio, seed) changes nothing.
+pub(super) fn operator(name: &str) -> Option<Operator> {
     Some(match name {
         "Constant" => (0, 0, "value value_float value_floats value_int value_ints", |_, c| c.stored()),
         "Identity" => (1, 1, "", |_, c| Ok(c.input(0)?.clone())),
@@ -88,7 +150,7 @@ impl Lowering {
     }
 
     fn input(&mut self, input: &Input) -> Result<(), String> {
-        if !matches!(input.element, 1 | 11) {
+        if !(input.element == 1 || input.element == 11 && matches!(self.arithmetic, Arithmetic::Real)) {
             return Err(format!("elements of type {} are not supported, only floats", input.element));
         }
         let axes = input.axes.as_ref().ok_or("it has no shape")?;
@@ -101,15 +163,21 @@ impl Lowering {
         };
         let shape = axes.iter().enumerate().map(size).collect::<Result<Vec<_>, _>>()?;
         self.room(&shape)?;
-        let known = self.push(&input.name, shape, Op::Input);
+        let mut known = self.push(&input.name, shape, Op::Input);
+        if let Arithmetic::Fixed(format) = self.arithmetic {
+            known = self.fixed_input(&input.name, &known, format)?;
+        }
         self.bind(&input.name, known)
     }
 
     fn node(&mut self, node: &Node, opset: i64) -> Result<(), String> {
-        if !matches!(&node.domain[..], "" | "ai.onnx") {
-            return Err(format!("operators of the domain '{}' are not supported", node.domain));
-        }
-        let (fewest, most, understood, rule) = operator(&node.op).ok_or("the operator is not supported")?;
+        let found = match (self.arithmetic, &node.domain[..]) {
+            (Arithmetic::Fused, domain) => quantized::operator(domain, &node.op),
+            (Arithmetic::Real, "" | "ai.onnx") => operator(&node.op).ok_or("the operator is not supported".into()),
+            (Arithmetic::Fixed(_), "" | "ai.onnx") => fixed::operator(&node.op),
+            (_, domain) => Err(format!("operators of the domain '{domain}' are not supported")),
+        };
+        let (fewest, most, understood, rule) = found?;
         for (i, (name, _)) in node.attributes.iter().enumerate() {
             if !understood.split_whitespace().any(|known| known == name)
                 || node.attributes[..i].iter().any(|a| a.0 == *name)

@@ -8,7 +8,7 @@ use super::read_real;
 use crate::net::{Affine, Map, Net, Op, Shape, Source, Value};
 
 /// Bytes of a message.
-type Message = Vec<u8>;
+pub(super) type Message = Vec<u8>;
 
 fn varint(mut n: u64) -> Message {
     let mut out = vec![];
@@ -36,12 +36,12 @@ fn text(number: u64, value: &str) -> Message {
     bytes(number, value.as_bytes())
 }
 
-fn tensor(name: &str, dims: &[i64], kind: i64, raw: &[u8]) -> Message {
+pub(super) fn tensor(name: &str, dims: &[i64], kind: i64, raw: &[u8]) -> Message {
     let dims: Message = dims.iter().flat_map(|&d| int(1, d)).collect();
     [dims, int(2, kind), text(8, name), bytes(9, raw)].concat()
 }
 
-fn reals(name: &str, dims: &[i64], data: &[f32]) -> Message {
+pub(super) fn reals(name: &str, dims: &[i64], data: &[f32]) -> Message {
     tensor(name, dims, 1, &data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>())
 }
 
@@ -49,7 +49,7 @@ fn integers(name: &str, data: &[i64]) -> Message {
     tensor(name, &[data.len() as i64], 7, &data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>())
 }
 
-fn attr_int(name: &str, value: i64) -> Message {
+pub(super) fn attr_int(name: &str, value: i64) -> Message {
     [text(1, name), int(3, value), int(20, 2)].concat()
 }
 
@@ -57,13 +57,13 @@ fn attr_float(name: &str, value: f32) -> Message {
     [text(1, name), float(2, value), int(20, 1)].concat()
 }
 
-fn attr_ints(name: &str, value: &[i64]) -> Message {
+pub(super) fn attr_ints(name: &str, value: &[i64]) -> Message {
     let packed: Message = value.iter().flat_map(|&v| varint(v as u64)).collect();
     [text(1, name), bytes(8, &packed), int(20, 7)].concat()
 }
 
 /// A node; its inputs are separated by blanks.
-fn node(op: &str, inputs: &str, output: &str, attributes: &[Message]) -> Message {
+pub(super) fn node(op: &str, inputs: &str, output: &str, attributes: &[Message]) -> Message {
     let inputs: Message = inputs.split(' ').flat_map(|name| text(1, name)).collect();
     let attributes: Message = attributes.iter().flat_map(|a| bytes(5, a)).collect();
     [inputs, text(2, output), text(3, "here"), text(4, op), attributes].concat()
@@ -77,7 +77,7 @@ fn info(name: &str, dims: &[i64]) -> Message {
     [text(1, name), bytes(2, &kind)].concat()
 }
 
-fn file(opset: i64, input: &[i64], constants: &[Message], nodes: &[Message]) -> Message {
+pub(super) fn file(opset: i64, input: &[i64], constants: &[Message], nodes: &[Message]) -> Message {
     let nodes: Message = nodes.iter().flat_map(|n| bytes(1, n)).collect();
     let constants: Message = constants.iter().flat_map(|t| bytes(5, t)).collect();
     let graph = [nodes, text(2, "g"), constants, bytes(11, &info("x", input)), bytes(12, &info("y", &[]))].concat();
@@ -89,7 +89,7 @@ fn read(input: &[i64], constants: &[Message], nodes: &[Message]) -> Result<Net, 
 }
 
 /// Executes a net in f64; enough for small integers.
-fn run(net: &Net, input: &[f64]) -> Vec<f64> {
+pub(super) fn run(net: &Net, input: &[f64]) -> Vec<f64> {
     let mut values: Vec<Vec<f64>> = vec![];
     for value in &net.values {
         let made: Vec<f64> = match &value.op {
@@ -117,8 +117,15 @@ fn source(source: &Source, of: &[f64]) -> f64 {
 }
 
 fn apply(shape: &Shape, x: f64) -> f64 {
-    let Shape::Hinge { left, low, high } = *shape else { unreachable!("no steps here") };
-    if x < low { low + left * (x - low) } else { x.min(high) }
+    match shape {
+        &Shape::Hinge { left, low, .. } if x < low => low + left * (x - low),
+        &Shape::Hinge { high, .. } => x.min(high),
+        Shape::Step { starts, values } => {
+            assert_eq!(values.len(), starts.len() + 1);
+            assert!(starts.is_sorted_by(|a, b| a < b) && values.is_sorted());
+            values[starts.partition_point(|&start| start <= x)]
+        }
+    }
 }
 
 fn sum(affine: &Affine, values: &[Vec<f64>]) -> Vec<f64> {

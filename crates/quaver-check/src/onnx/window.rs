@@ -93,12 +93,12 @@ impl Lowering {
         self.mean(call.name(), &sum, &vec![inputs as f64; outer])
     }
 
-    /// The value with its margin of zeros.
+    /// The value with its margin.
     fn with_margin(&mut self, call: &Call, x: &Known, p: &Plane) -> Result<usize, String> {
         let all = |[y, x]: [usize; 2]| [0, 0, y, x];
         let planes = Known { shape: vec![1, p.channels, p.size[0], p.size[1]], data: x.data.clone() };
         let end = [p.padded[0] - p.size[0] - p.begin[0], p.padded[1] - p.size[1] - p.begin[1]];
-        let padded = self.padded(&format!("{}/padded", call.name()), &planes, &all(p.begin), &all(end), 0.0)?;
+        let padded = self.padded(&format!("{}/padded", call.name()), &planes, &all(p.begin), &all(end), self.margin)?;
         padded.id().ok_or_else(|| "a constant is padded".into())
     }
 

@@ -61,9 +61,7 @@ impl<'a> Certified<'a> {
         };
         let refusal = match missing {
             Some(why) => Some(format!("there is no certificate: {why}")),
-            None => {
-                checker.refusal(self.model, &args.query, &self.path, matches!(outcome.answer, Answer::Unsat))?
-            }
+            None => checker.refusal(self.model, &args.query, &self.path, matches!(outcome.answer, Answer::Unsat))?,
         };
         if args.certificate.is_none() {
             // It was never asked for, and it may not be there.

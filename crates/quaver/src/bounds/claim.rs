@@ -1,7 +1,7 @@
 //! Bounds as a certificate states them, with what proves them.
 
-use super::sharpen::{ProvedPart, Sharpened};
 use super::Analysis;
+use super::sharpen::{ProvedPart, Sharpened};
 use crate::net::{Grid, NodeId};
 
 /// Bounds on one element of a function's argument.

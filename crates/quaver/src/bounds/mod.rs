@@ -220,7 +220,12 @@ pub fn analyse_until(prepared: &Prepared, region: &Region, deadline: Option<Inst
     let net = prepared.net;
     let (start, last) = (*net.inputs().first()?, NodeId(net.nodes().len() - 1));
     let until = Until { deadline, stop: None };
-    analyse_within(prepared, Extent { start, region, last, all: true, effort: Effort::NONE, until, journal: None }, None).ok()
+    analyse_within(
+        prepared,
+        Extent { start, region, last, all: true, effort: Effort::NONE, until, journal: None },
+        None,
+    )
+    .ok()
 }
 
 /// [`analyse`] between two values. Bounds that are `known` to hold are not lost.
@@ -320,7 +325,8 @@ fn tune(
 ) -> Result<bool, NoBounds> {
     let (node, keep) = (prepared.net.node(id), extent.journal.is_some());
     let chosen = analysis.bounds[id.0].chosen(&wanted);
-    let can_gain = extent.effort.climbs > 0 && !interval_is_exact(prepared, id) && id > extent.start && !chosen.is_empty();
+    let can_gain =
+        extent.effort.climbs > 0 && !interval_is_exact(prepared, id) && id > extent.start && !chosen.is_empty();
     let mut found = vec![];
     if can_gain {
         let enough = |i: usize, lo: f64, hi: f64| !wanted(i, lo, hi);

@@ -94,7 +94,8 @@ impl Tree {
             && let Some(cut) = self.leaves.last_mut().and_then(|l| l.cut.take())
             && let Some(leaf) = self.leaves.pop()
         {
-            let half = |s| Leaf { bound: leaf.bound, branch: leaf.branch.half(s), proof: leaf.proof.clone(), cut: None };
+            let half =
+                |s| Leaf { bound: leaf.bound, branch: leaf.branch.half(s), proof: leaf.proof.clone(), cut: None };
             halves.extend(cut.map(half));
         }
         halves
@@ -290,7 +291,15 @@ mod tests {
         let mut known: Option<Vec<Bounds>> = None;
         [1, 8, 200].map(|leaves| {
             let effort = Effort { climbs: 10, leaves };
-            let extent = Extent { start: NodeId(0), region: &region, last, all: true, effort, until: Until::default(), journal: None };
+            let extent = Extent {
+                start: NodeId(0),
+                region: &region,
+                last,
+                all: true,
+                effort,
+                until: Until::default(),
+                journal: None,
+            };
             let found = analyse_within(&prepared, extent, known.as_deref()).expect("bounds").bounds;
             for (bounds, attained) in found.iter().zip(&attained) {
                 for i in 0..bounds.lo.len() {

@@ -1,8 +1,8 @@
 //! What is open: functions that are not affine between the bounds of their arguments, and constraints on these.
 
+use super::lines::place;
 use crate::bounds::relax::Ends;
 use crate::bounds::{Analysis, Prepared, interval_is_exact};
-use super::lines::place;
 use crate::net::{NodeId, Op};
 
 /// A constraint on one element of the argument of a pointwise node, and the ends of that function's lines under it.

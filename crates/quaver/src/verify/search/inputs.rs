@@ -72,7 +72,8 @@ impl Search<'_> {
         for (row, (g, &gap)) in goals.iter().zip(&gaps).enumerate() {
             if g.excluded(gap) {
                 if !g.excluded(by_row[row].0) {
-                    self.tracer().inspect(|t| t.close(part.number, part.goals[row], &tuned.objectives()[row].weights, None));
+                    self.tracer()
+                        .inspect(|t| t.close(part.number, part.goals[row], &tuned.objectives()[row].weights, None));
                 }
                 step.exclude(gap);
             } else {

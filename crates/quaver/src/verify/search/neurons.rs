@@ -115,7 +115,11 @@ impl Search<'_> {
                 None => {
                     let steepness = |i| tuned.steepness(self.view.root, i, row);
                     let (region, known) = (frame.region.clone(), domain.known());
-                    self.halve(inputs::Part::of_frame(region, known, domain.goal, gaps[row], domain.number), &steepness, step);
+                    self.halve(
+                        inputs::Part::of_frame(region, known, domain.goal, gaps[row], domain.number),
+                        &steepness,
+                        step,
+                    );
                 }
             }
         }
