@@ -154,7 +154,7 @@ fn each_flaw_is_refused_by_name() {
     let last = of_kind(2)[of_kind(2).len() - 1];
     assert_eq!((last + 10, records[last + 3]), (records.len() - 1, 1));
     assert!(with(&|r| drop(r.drain(last..last + 10))).contains("is not closed"));
-    assert!(with(&|r| r[last + 4..last + 8].fill(0)).contains("proves nothing"));
+    assert!(with(&|r| r[last + 4..last + 8].fill(0)).contains("no weight is positive"));
     assert!(with(&|r| r[last + 7] = 0xbf).contains("negative"));
     assert!(with(&|r| r[last + 3] = 0).contains("0 weights for 1 rows"));
     assert!(with(&|r| r.truncate(last)).contains("truncated"));
