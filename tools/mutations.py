@@ -103,7 +103,7 @@ def main():
     ap.add_argument("--only", help="bugs whose description has this in it")
     args = ap.parse_args()
     args.build.mkdir(parents=True, exist_ok=True)
-    truth = {work: answers(args.quaver, work, args.indices, 10, None) for work in WORK}
+    truth = {work: answers(args.quaver, work, args.indices, 2, None) for work in WORK}
     violated = {work: {k for k, v in t.items() if v == "violated"} for work, t in truth.items()}
     # Only rows with a violated instance are asked about again.
     rows = {work: ",".join(str(r) for r in sorted({k[0] for k in v})[:14]) for work, v in violated.items()}
