@@ -62,9 +62,13 @@ WORK = [
 
 def build(folder, changes):
     """The program with some changes; nothing if it does not compile."""
-    shutil.copytree(ROOT / "crates", folder / "crates", dirs_exist_ok=True)
+    for name in ("crates", "models"):
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
     for name in ("Cargo.toml", "Cargo.lock"):
         shutil.copy(ROOT / name, folder / name)
+    for bug in BUGS:
+        # A file that is as before again is older than what was built from it.
+        os.utime(folder / SOURCE / bug[1])
     for file, old, new in changes:
         path = folder / SOURCE / file
         text = path.read_text()

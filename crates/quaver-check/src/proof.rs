@@ -113,8 +113,9 @@ struct Pending<'n> {
 
 /// Walks that are made together: enough for some batches.
 const TOGETHER: usize = 512;
-/// Boxes that are bounded together with one.
+/// Boxes that are bounded together with one, and how many are too few to wake another thread for.
 const AHEAD: usize = 31;
+const FEW: usize = 8;
 
 struct State<'n> {
     net: &'n Net,
@@ -217,6 +218,9 @@ impl<'n> State<'n> {
         let waits = |p: &Part| matches!(p.known, Known::Nothing);
         let others = self.parts.iter().filter(|(n, p)| **n != number && waits(p)).map(|(n, _)| *n);
         let mut numbers: Vec<usize> = others.take(AHEAD).chain([number]).collect();
+        if numbers.len() < FEW {
+            numbers = vec![number];
+        }
         numbers.sort_unstable();
         let parts: Vec<&Part<'n>> = numbers.iter().map(|n| &self.parts[n]).collect();
         let found = threads::map(&parts, |part| {

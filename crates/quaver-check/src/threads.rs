@@ -1,6 +1,6 @@
 //! Work on both halves of a machine: several threads, and vectors of numbers.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Runs a function that is compiled for what the processor has.
@@ -9,12 +9,18 @@ pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
+/// How many cores there are; asking the system takes a while.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
+}
+
 /// The results of a function of each item, in order, on as many threads as there are cores.
 pub fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    if items.len() <= 1 {
+    let threads = if items.len() > 1 { cores().min(items.len()) } else { 1 };
+    if threads <= 1 {
         return items.iter().map(f).collect();
     }
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(items.len());
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(items.len())));
     std::thread::scope(|scope| {
         for _ in 0..threads {
