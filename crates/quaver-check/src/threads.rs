@@ -1,7 +1,7 @@
 //! Work on both halves of a machine: several threads, and vectors of numbers.
 
-use std::sync::{Mutex, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// Runs a function that is compiled for what the processor has.
 #[inline(always)]

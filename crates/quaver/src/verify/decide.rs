@@ -10,6 +10,7 @@ use super::score;
 use super::search::{Outcome, Search};
 use super::{Engine, Limit, NotAClassifier, Options, Proof, Unfinished, Verdict, Witness, milp};
 use crate::bounds::{Analysis, Bounds, Prepared, analyse_until, interval_until, lower_bounds};
+use crate::certificate::Tracer;
 use crate::model::lower::Lowered;
 use crate::net::{Net, NodeId};
 use crate::property::{Query, Robustness};
@@ -160,10 +161,13 @@ pub(super) struct Decision<'d, 'a> {
 impl Decision<'_, '_> {
     fn run(&self) -> Verdict {
         let confirm = |x: &[f64]| self.confirm(x);
+        if let Some(tracer) = &self.options.tracer {
+            return self.run_traced(&**tracer, &confirm);
+        }
         let mut gaps = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "intervals" };
         self.proved().for_each(|v| gaps.meet(self.by_intervals(v)));
         if gaps.all_excluded(&self.goals) {
-            return self.proved_by(gaps, &confirm);
+            return Verdict::Holds(gaps.proof(0));
         }
         if let Some(witness) = self.query.candidates.iter().find_map(|c| confirm(c)) {
             return Verdict::Violated(witness);
@@ -177,7 +181,7 @@ impl Decision<'_, '_> {
         self.proved().for_each(|v| linear.meet(self.by_lines(v)));
         gaps.improve(linear);
         if gaps.all_excluded(&self.goals) {
-            return self.proved_by(gaps, &confirm);
+            return Verdict::Holds(gaps.proof(0));
         }
         if !costly && let Some(witness) = self.attack(&gaps, &confirm) {
             return Verdict::Violated(witness);
@@ -185,12 +189,43 @@ impl Decision<'_, '_> {
         self.search(gaps, &confirm)
     }
 
-    /// Gaps that exclude every goal are a proof; a tracer sees the search prove it again.
-    fn proved_by(&self, gaps: Gaps, confirm: Confirm) -> Verdict {
-        match self.options.tracer {
-            None => Verdict::Holds(gaps.proof(0)),
-            Some(_) => self.search(gaps, confirm),
+    /// The same, in steps that a tracer can be told of.
+    fn run_traced(&self, tracer: &dyn Tracer, confirm: Confirm) -> Verdict {
+        if let Some(witness) = self.query.candidates.iter().find_map(|c| confirm(c)) {
+            return Verdict::Violated(witness);
         }
+        // Which goals an attack can leave out.
+        let mut gaps = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "intervals" };
+        self.proved().for_each(|v| gaps.meet(self.by_intervals(v)));
+        let costly = self.verifier.bounded.net().multiplications() > COSTLY;
+        if costly && let Some(witness) = self.attack(&gaps, confirm) {
+            return Verdict::Violated(witness);
+        }
+        if let Some(linear) = self.traced_lines(tracer) {
+            if linear.all_excluded(&self.goals) {
+                return Verdict::Holds(linear.proof(0));
+            }
+            gaps.improve(linear);
+        }
+        if !costly && let Some(witness) = self.attack(&gaps, confirm) {
+            return Verdict::Violated(witness);
+        }
+        self.search(gaps, confirm)
+    }
+
+    /// Linear bounds with default lines, for a single net; told where they exclude every goal.
+    fn traced_lines(&self, tracer: &dyn Tracer) -> Option<Gaps> {
+        let [subject] = self.verifier.proved() else { return None };
+        let view = subject.view(&self.goals);
+        let goals: Vec<&Goal> = self.goals.iter().collect();
+        let analysis = analyse_until(view.prepared, &self.query.region, Some(self.limit.deadline))?;
+        let by_row = view.gaps_of_rows(&analysis, &goals);
+        let gaps = Gaps { best: by_row.iter().map(|g| g.0).collect(), method: "linear bounds" };
+        if gaps.all_excluded(&self.goals) {
+            let steps = goals.iter().zip(by_row).enumerate();
+            steps.for_each(|(number, (goal, (_, row)))| tracer.close(0, number, &goal.only(row), None));
+        }
+        Some(gaps)
     }
 
     /// Branch and bound for the goals that are open (for a tracer: for all), net by net.

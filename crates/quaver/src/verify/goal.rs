@@ -128,6 +128,11 @@ impl Goal {
         }
     }
 
+    /// Weights that make one row count.
+    pub fn only(&self, row: usize) -> Vec<f64> {
+        (0..self.rows.len()).map(|r| f64::from(u8::from(r == row))).collect()
+    }
+
     /// The row that is furthest from being satisfied, and its excess; a hint.
     pub fn worst(&self, x: &[f64]) -> (usize, f64) {
         let excess = self.rows.iter().map(|r| r.excess(x)).enumerate();

@@ -106,8 +106,7 @@ impl Search<'_> {
         let Some(tracer) = self.tracer() else { return };
         for ((goal, number), (gap, row)) in goals.iter().zip(&part.goals).zip(gaps) {
             if goal.excluded(*gap) {
-                let weights: Vec<f64> = (0..goal.rows.len()).map(|r| if r == *row { 1.0 } else { 0.0 }).collect();
-                tracer.close(part.number, *number, &weights, None);
+                tracer.close(part.number, *number, &goal.only(*row), None);
             }
         }
     }
@@ -209,9 +208,7 @@ impl Search<'_> {
         for &number in &part.goals {
             let goal = self.goals[number];
             // Rows are about the observed value, whose order is the output's where they compare.
-            let worst = goal.worst(output).0;
-            let weights: Vec<f64> = (0..goal.rows.len()).map(|r| f64::from(u8::from(r == worst))).collect();
-            tracer.close(part.number, number, &weights, None);
+            tracer.close(part.number, number, &goal.only(goal.worst(output).0), None);
         }
     }
 
