@@ -32,6 +32,7 @@ use quaver::verify::{Options, Verdict, Verifier};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use random_nets::{Kind, enumerate, exact, lowered, member, random_net};
+use rayon::prelude::*;
 
 /// A region and everything that can come out, by each of some nets.
 struct Case {
@@ -203,6 +204,18 @@ impl Tally {
         }
     }
 
+    fn with(mut self, other: Tally) -> Tally {
+        self.holds += other.holds;
+        self.violated += other.violated;
+        self.undecided += other.undecided;
+        self.searched += other.searched;
+        self.subproblems += other.subproblems;
+        self.longest = self.longest.max(other.longest);
+        self.wrong.extend(other.wrong);
+        self.missed.extend(other.missed);
+        self
+    }
+
     fn print(&self, name: &str, started: Instant) {
         let Tally { holds, violated, undecided, searched, subproblems, longest, wrong, missed } = self;
         let seconds = started.elapsed().as_secs_f64();
@@ -240,6 +253,20 @@ fn survey(name: &str, seeds: std::ops::Range<u64>, check: impl Fn(u64, &mut Tall
     tally.print(name, started);
     tally
 }
+
+/// [`survey`] on all cores, told of in parts, so that a long run shows where it is.
+fn long_survey(name: &str, seeds: std::ops::Range<u64>, check: impl Fn(u64, &mut Tally) + Sync) -> Tally {
+    let started = Instant::now();
+    let starts: Vec<u64> = seeds.clone().step_by(PART as usize).collect();
+    let part = |&first: &u64| survey(&format!("{name} from {first}"), first..seeds.end.min(first + PART), &check);
+    let tallies: Vec<Tally> = starts.par_iter().with_max_len(1).map(part).collect();
+    let total = tallies.into_iter().reduce(Tally::with).unwrap_or_default();
+    total.print(name, started);
+    total
+}
+
+/// Seeds of a part of a long run.
+const PART: u64 = 250;
 
 /// A box with at most `most` points.
 fn random_box(inputs: usize, most: f64, rng: &mut StdRng) -> Region {
@@ -345,13 +372,13 @@ fn verdicts_on_many_inputs_equal_enumeration() {
 #[test]
 #[ignore = "minutes"]
 fn many_verdicts_equal_enumeration() {
-    assert_right(&survey("small nets", 0..20_000, check_small), 0);
+    assert_right(&long_survey("small nets", 0..20_000, check_small), 0);
 }
 
 #[test]
 #[ignore = "minutes"]
 fn many_verdicts_on_many_inputs_equal_enumeration() {
-    assert_right(&survey("many inputs", 0..400, check_wide), 100);
+    assert_right(&long_survey("many inputs", 0..400, check_wide), 100);
 }
 
 /// An envelope of three members and more functions of it that no member is: `holds` is true for all, or with a conjunction for each member;
@@ -407,7 +434,7 @@ fn verdicts_about_envelopes_equal_enumeration() {
 #[test]
 #[ignore = "minutes"]
 fn many_verdicts_about_envelopes_equal_enumeration() {
-    assert_right(&survey("envelopes", 0..6000, check_envelope), 0);
+    assert_right(&long_survey("envelopes", 0..6000, check_envelope), 0);
 }
 
 /// Searches that are cut short: each answer is right or `undecided`, and what is said to be proved is.
@@ -459,7 +486,7 @@ fn searches_that_are_cut_short_are_right() {
 #[test]
 #[ignore = "minutes"]
 fn many_searches_that_are_cut_short_are_right() {
-    let tally = survey("limits", 0..4000, check_limits);
+    let tally = long_survey("limits", 0..4000, check_limits);
     assert!(tally.wrong.is_empty(), "{:?}", tally.wrong.first());
 }
 
