@@ -125,12 +125,18 @@ impl Draft {
         Ok(())
     }
 
-    /// The query's text, which was read back.
-    pub fn text(&self) -> Result<String> {
+    /// The query's text, as it was put together.
+    pub fn plain(&self) -> String {
         let mut text = self.declarations();
         for assertion in &self.assertions {
             text += &format!("(assert {assertion})\n");
         }
+        text
+    }
+
+    /// The query's text, which was read back.
+    pub fn text(&self) -> Result<String> {
+        let text = self.plain();
         let spec = vnnlib::parse(&text).map_err(|e| anyhow::anyhow!("the query: {e}"))?;
         let remarks: String = self.remarks.iter().map(|r| format!("; {}\n", r.replace(['\n', '\r'], " "))).collect();
         Ok(remarks + &vnnlib::write(&spec))

@@ -91,7 +91,6 @@ impl Writer {
         let mut end = GzEncoder::new(&mut self.file, Compression::fast());
         end.write_all(&[0])?;
         end.finish()?;
-        self.file.sync_all()?;
         std::fs::rename(&self.unfinished, &self.path)
     }
 
