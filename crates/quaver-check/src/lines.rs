@@ -102,7 +102,7 @@ fn edge(points: &[(f64, f64)], side: Side, x: f64) -> f64 {
 fn by_hull<const N: usize>(shape: &Shape, side: Side, (l, u): (f64, f64), places: [f64; N]) -> Option<[Line; N]> {
     let mut points = vec![];
     let y = |x: f64| if side == Side::Below { shape.at_most(x) } else { shape.at_least(x) };
-    corners(shape, side, (l, u), |x, _, _| points.push((x, y(x))));
+    corners(shape, side, (l, u), |x, below, above| points.push((x, if side == Side::Below { below } else { above })));
     points.extend([(l, y(l)), (u, y(u))]);
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let lines = places.map(|place| line(shape, side, (l, u), edge(&points, side, l + (u - l) * place)));

@@ -47,8 +47,16 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// Why a certificate does not show what it should: that the property holds, or that it does not.
-    pub fn refusal(&self, model: &Path, property: &Path, certificate: &Path, holds: bool) -> Result<Option<String>> {
+    /// Why a certificate does not show what it should, that the property holds or that it does not: because it is missing, or not accepted.
+    pub fn objection(
+        &self,
+        missing: Option<String>,
+        [model, property, certificate]: [&Path; 3],
+        holds: bool,
+    ) -> Result<Option<String>> {
+        if let Some(why) = missing {
+            return Ok(Some(format!("there is no certificate: {why}")));
+        }
         let output = Command::new(&self.program).arg(model).arg(property).arg(certificate).output();
         let output = output.with_context(|| format!("cannot run {}", self.program.display()))?;
         // As `quaver-check` documents.

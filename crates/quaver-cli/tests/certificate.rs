@@ -75,20 +75,14 @@ fn refused(model: &[u8], query: &str, certificate: &[u8]) -> String {
     check(model, query.as_bytes(), certificate).expect_err("the checker must refuse this")
 }
 
-/// Where each record begins; every number of these short proofs is one byte.
-fn places(records: &[u8]) -> Vec<usize> {
-    let mut places = vec![0];
-    loop {
-        let at = places[places.len() - 1];
-        let len = match records[at] {
-            0 => return places,
-            1 => 2 + usize::from(records[at + 1]),
-            2 => 6 + 4 * usize::from(records[at + 3]),
-            3 => 2,
-            _ => 12 + usize::from(records[at + 2]),
-        };
-        places.push(at + len);
-    }
+/// The SHA-256 of some bytes, as headers name it.
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A header that names another property.
+fn readdressed(header: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    String::from_utf8(header.to_vec()).unwrap().replace(&digest(from), &digest(to)).into_bytes()
 }
 
 #[test]
@@ -123,8 +117,9 @@ fn each_flaw_is_refused_by_name() {
 
     // Cases 0 and 1 of the question; part 0 is halved first. Records: 1 cases, 2 close, 3 empty, 4 halve, 0 end.
     assert_eq!(records[..4], [1, 2, 0, 1]);
-    let places = places(&records);
-    let of_kind = |kind: u8| -> Vec<usize> { places.iter().copied().filter(|&at| records[at] == kind).collect() };
+    let walker = Walker::new(&records);
+    let places: Vec<usize> = walker.records.iter().map(|r| r.0).collect();
+    let of_kind = |kind: u8| walker.of_kind(kind);
     let halve = of_kind(4)[0];
     let only_first_case = || {
         let kept = places.windows(2).filter(|p| records[p[0]] != 2 || records[p[0] + 2] == 0);
@@ -389,9 +384,8 @@ fn a_witness_must_be_one() {
     let [first, second] = [0, 1].map(|k| answers.iter().filter(|a| a.verdict == "violated").nth(k).unwrap());
     let (header, records) = opened(&first.certificate);
     let with = |records: &[u8], property: &[u8]| {
-        let digest = |t: &[u8]| -> String { Sha256::digest(t).iter().map(|b| format!("{b:02x}")).collect() };
-        let header = String::from_utf8(header.clone()).unwrap().replace(&digest(&first.property), &digest(property));
-        check(&model, property, &closed(header.as_bytes(), records)[..]).map(|p| p.holds)
+        let header = readdressed(&header, &first.property, property);
+        check(&model, property, &closed(&header, records)[..]).map(|p| p.holds)
     };
     let witness = Walker::new(&records).of_kind(7)[0];
     assert_eq!(with(&records, &first.property), Ok(false));
@@ -436,9 +430,7 @@ fn changed_splits_of_functions_prove_nothing_false() {
     let falsehood = &robustness("false_splits", "digits_mlp_float.onnx", "real", "29", "0.14")[0];
     assert_eq!((&truth.verdict[..], &falsehood.verdict[..]), ("holds", "violated"));
     let (header, records) = opened(&truth.certificate);
-    let digest = |t: &[u8]| -> String { Sha256::digest(t).iter().map(|b| format!("{b:02x}")).collect() };
-    let forged = String::from_utf8(header.clone()).unwrap();
-    let forged = forged.replace(&digest(&truth.property), &digest(&falsehood.property));
+    let forged = readdressed(&header, &truth.property, &falsehood.property);
     let mut rng = StdRng::seed_from_u64(3);
     for k in 0..300 {
         let mut mutated = records.clone();
@@ -446,7 +438,7 @@ fn changed_splits_of_functions_prove_nothing_false() {
             let at = rng.random_range(0..mutated.len());
             mutated[at] = rng.random();
         }
-        assert!(check(&model, &falsehood.property, &closed(forged.as_bytes(), &mutated)[..]).is_err(), "{k}");
+        assert!(check(&model, &falsehood.property, &closed(&forged, &mutated)[..]).is_err(), "{k}");
         // Whatever it is, it is no panic.
         let _ = check(&model, &truth.property, &closed(&header, &mutated)[..]);
     }
@@ -457,8 +449,7 @@ fn never_for_a_false_claim(name: &str, flips: u64) {
     let truth = certificate(name, &query(TRUE));
     let (header, records) = opened(&truth);
     let text = query(FALSE);
-    let digest = |t: &str| -> String { Sha256::digest(t).iter().map(|b| format!("{b:02x}")).collect() };
-    let header = String::from_utf8(header).unwrap().replace(&digest(&query(TRUE)), &digest(&text));
+    let header = readdressed(&header, query(TRUE).as_bytes(), text.as_bytes());
     let model = model();
     let mut rng = StdRng::seed_from_u64(1);
     for k in 0..flips {
@@ -467,7 +458,7 @@ fn never_for_a_false_claim(name: &str, flips: u64) {
             let at = rng.random_range(0..mutated.len());
             mutated[at] = if rng.random() { rng.random() } else { mutated[at] ^ (1 << rng.random_range(0..8)) };
         }
-        let forged = closed(header.as_bytes(), &mutated);
+        let forged = closed(&header, &mutated);
         assert!(check(&model, text.as_bytes(), &forged[..]).is_err(), "flip {k} was accepted");
     }
 }

@@ -86,21 +86,13 @@ impl Certifying {
             }
             Verdict::Undecided(_) => return Ok(verdict),
         };
-        let refusal = match (missing, &self.checker) {
-            (Some(why), _) => Some(format!("there is no certificate: {why}")),
-            (None, None) => None,
-            (None, Some(checker)) => {
-                checker.refusal(&self.model, &property, &path, matches!(verdict, Verdict::Holds(_)))?
-            }
+        let Some(checker) = &self.checker else {
+            missing.iter().for_each(|why| eprintln!("{name}: there is no certificate: {why}"));
+            return Ok(verdict);
         };
-        Ok(match refusal {
-            Some(why) if self.checker.is_some() => {
-                Verdict::Undecided(Unfinished { bound: f64::NEG_INFINITY, why, subproblems: 0, open: 0 })
-            }
-            Some(why) => {
-                eprintln!("{name}: {why}");
-                verdict
-            }
+        let holds = matches!(verdict, Verdict::Holds(_));
+        Ok(match checker.objection(missing, [&self.model, &property, &path], holds)? {
+            Some(why) => Verdict::Undecided(Unfinished { bound: f64::NEG_INFINITY, why, subproblems: 0, open: 0 }),
             None => verdict,
         })
     }

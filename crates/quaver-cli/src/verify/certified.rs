@@ -59,15 +59,13 @@ impl<'a> Certified<'a> {
             missing.iter().for_each(|why| eprintln!("no certificate: {why}"));
             return Ok(outcome);
         };
-        let refusal = match missing {
-            Some(why) => Some(format!("there is no certificate: {why}")),
-            None => checker.refusal(self.model, &args.query, &self.path, matches!(outcome.answer, Answer::Unsat))?,
-        };
+        let files = [self.model, &args.query, &self.path];
+        let objection = checker.objection(missing, files, matches!(outcome.answer, Answer::Unsat))?;
         if args.certificate.is_none() {
             // It was never asked for, and it may not be there.
             let _ = std::fs::remove_file(&self.path);
         }
-        Ok(match refusal {
+        Ok(match objection {
             Some(why) => Outcome { answer: Answer::Unknown, method: None, why: Some(why), ..outcome },
             None => outcome,
         })

@@ -58,7 +58,6 @@ struct Leaf {
 }
 
 /// A part and the choices that prove its bound: those of a walk in this part or in one around it, which has fewer splits.
-#[derive(Clone)]
 pub(crate) struct ProvedPart {
     pub branch: Branch,
     pub proof: Branch,

@@ -45,8 +45,7 @@ impl Writer {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(self.recorded())?;
         let recorder = Recorder { state: Mutex::new(State::new(file)) };
         let mut bytes = vec![1];
-        varint(&mut bytes, cases.len() as u64);
-        cases.iter().for_each(|&c| varint(&mut bytes, c as u64));
+        indices(&mut bytes, cases);
         recorder.put(&bytes);
         Ok(recorder)
     }
@@ -227,8 +226,7 @@ impl Tracer for Recorder {
     fn halve(&self, part: u64, goals: &[usize], element: usize, at: f64) -> [u64; 2] {
         let mut bytes = vec![4];
         varint(&mut bytes, part);
-        varint(&mut bytes, goals.len() as u64);
-        goals.iter().for_each(|&g| varint(&mut bytes, g as u64));
+        indices(&mut bytes, goals);
         varint(&mut bytes, element as u64);
         bytes.extend(at.to_le_bytes());
         self.put_halves(&bytes)
@@ -272,6 +270,12 @@ impl Tracer for Recorder {
     fn has_no_step(&self, what: &'static str) {
         self.state().gap.get_or_insert(what);
     }
+}
+
+/// A list of numbers of things.
+fn indices(bytes: &mut Vec<u8>, numbers: &[usize]) {
+    varint(bytes, numbers.len() as u64);
+    numbers.iter().for_each(|&n| varint(bytes, n as u64));
 }
 
 /// A list of float32.

@@ -161,12 +161,11 @@ pub(super) struct Decision<'d, 'a> {
 impl Decision<'_, '_> {
     fn run(&self) -> Verdict {
         let confirm = |x: &[f64]| self.confirm(x);
-        if let Some(tracer) = &self.options.tracer {
-            return self.run_traced(&**tracer, &confirm);
-        }
+        let tracer = self.options.tracer.as_deref();
         let mut gaps = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "intervals" };
         self.proved().for_each(|v| gaps.meet(self.by_intervals(v)));
-        if gaps.all_excluded(&self.goals) {
+        // Intervals have no step that a tracer could be told of.
+        if tracer.is_none() && gaps.all_excluded(&self.goals) {
             return Verdict::Holds(gaps.proof(0));
         }
         if let Some(witness) = self.query.candidates.iter().find_map(|c| confirm(c)) {
@@ -177,10 +176,12 @@ impl Decision<'_, '_> {
         if costly && let Some(witness) = self.attack(&gaps, &confirm) {
             return Verdict::Violated(witness);
         }
-        let mut linear = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "linear bounds" };
-        self.proved().for_each(|v| linear.meet(self.by_lines(v)));
+        let linear = self.linear(tracer);
+        if tracer.is_some() && linear.all_excluded(&self.goals) {
+            return Verdict::Holds(linear.proof(0));
+        }
         gaps.improve(linear);
-        if gaps.all_excluded(&self.goals) {
+        if tracer.is_none() && gaps.all_excluded(&self.goals) {
             return Verdict::Holds(gaps.proof(0));
         }
         if !costly && let Some(witness) = self.attack(&gaps, &confirm) {
@@ -189,43 +190,29 @@ impl Decision<'_, '_> {
         self.search(gaps, &confirm)
     }
 
-    /// The same, in steps that a tracer can be told of.
-    fn run_traced(&self, tracer: &dyn Tracer, confirm: Confirm) -> Verdict {
-        if let Some(witness) = self.query.candidates.iter().find_map(|c| confirm(c)) {
-            return Verdict::Violated(witness);
+    /// Linear bounds: the best of several choices of lines, or for a tracer those with default lines.
+    fn linear(&self, tracer: Option<&dyn Tracer>) -> Gaps {
+        let mut linear = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "linear bounds" };
+        match tracer {
+            Some(tracer) => linear.meet(self.told_lines(tracer)),
+            None => self.proved().for_each(|v| linear.meet(self.by_lines(v))),
         }
-        // Which goals an attack can leave out.
-        let mut gaps = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "intervals" };
-        self.proved().for_each(|v| gaps.meet(self.by_intervals(v)));
-        let costly = self.verifier.bounded.net().multiplications() > COSTLY;
-        if costly && let Some(witness) = self.attack(&gaps, confirm) {
-            return Verdict::Violated(witness);
-        }
-        if let Some(linear) = self.traced_lines(tracer) {
-            if linear.all_excluded(&self.goals) {
-                return Verdict::Holds(linear.proof(0));
-            }
-            gaps.improve(linear);
-        }
-        if !costly && let Some(witness) = self.attack(&gaps, confirm) {
-            return Verdict::Violated(witness);
-        }
-        self.search(gaps, confirm)
+        linear
     }
 
-    /// Linear bounds with default lines, for a single net; told where they exclude every goal.
-    fn traced_lines(&self, tracer: &dyn Tracer) -> Option<Gaps> {
-        let [subject] = self.verifier.proved() else { return None };
+    /// Linear bounds with default lines, for a single net; a tracer is told of them where they exclude every goal.
+    fn told_lines(&self, tracer: &dyn Tracer) -> Vec<f64> {
+        let (nothing, limit) = (vec![f64::NEG_INFINITY; self.goals.len()], Some(self.limit.deadline));
+        let [subject] = self.verifier.proved() else { return nothing };
         let view = subject.view(&self.goals);
         let goals: Vec<&Goal> = self.goals.iter().collect();
-        let analysis = analyse_until(view.prepared, &self.query.region, Some(self.limit.deadline))?;
+        let Some(analysis) = analyse_until(view.prepared, &self.query.region, limit) else { return nothing };
         let by_row = view.gaps_of_rows(&analysis, &goals);
-        let gaps = Gaps { best: by_row.iter().map(|g| g.0).collect(), method: "linear bounds" };
-        if gaps.all_excluded(&self.goals) {
-            let steps = goals.iter().zip(by_row).enumerate();
-            steps.for_each(|(number, (goal, (_, row)))| tracer.close(0, number, &goal.only(row), None));
+        if goals.iter().zip(&by_row).all(|(goal, (gap, _))| goal.excluded(*gap)) {
+            let steps = goals.iter().zip(&by_row).enumerate();
+            steps.for_each(|(number, (goal, (_, row)))| tracer.close(0, number, &goal.only(*row), None));
         }
-        Some(gaps)
+        by_row.into_iter().map(|g| g.0).collect()
     }
 
     /// Branch and bound for the goals that are open (for a tracer: for all), net by net.

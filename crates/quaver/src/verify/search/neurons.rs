@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::frame::Frame;
 use super::{Part, Search, Step, inputs, trace};
 use crate::bounds::{Bounds, Branch, Objective, Row, Split, Tuned};
+use crate::certificate::Tracer;
 
 /// Steps uphill for a part, and for a whole frame.
 const CLIMBS: usize = 4;
@@ -69,9 +70,11 @@ impl Search<'_> {
         let climbs = if first { FIRST_CLIMBS } else { CLIMBS };
         let mut rate = RATE;
         for climb in 0..=climbs {
-            let before = gaps.clone();
+            let before = self.tracer().map(|tracer| (tracer, gaps.clone()));
             self.improve(&mut tuned, &goals, &mut gaps);
-            self.trace_closed(&tuned, &mut domains, (&before, &gaps));
+            if let Some((tracer, before)) = before {
+                self.trace_closed(tracer, &tuned, &mut domains, (&before, &gaps));
+            }
             let open = gaps.iter().zip(&goals).any(|(gap, &g)| !self.goals[g].excluded(*gap));
             if !open || climb == climbs || self.limit.reached().is_some() {
                 break;
@@ -107,8 +110,8 @@ impl Search<'_> {
             let domain = &domains[row];
             match cut {
                 Some(cut) => {
-                    let told = trace::cut(self.view.prepared.net, [&cut[0], &cut[1]]);
-                    let numbers = self.tracer().map_or([0, 0], |t| t.cut(domain.number, domain.goal, told));
+                    let told = || trace::cut(self.view.prepared.net, [&cut[0], &cut[1]]);
+                    let numbers = self.tracer().map_or([0, 0], |t| t.cut(domain.number, domain.goal, told()));
                     let halves = cut.into_iter().zip(numbers).map(|(s, n)| Part::Split(Box::new(domain.child(s, n))));
                     step.open.extend(halves);
                 }
@@ -126,8 +129,13 @@ impl Search<'_> {
     }
 
     /// Tells of parts that the last walk has closed.
-    fn trace_closed(&self, tuned: &Tuned<'_>, domains: &mut [Domain], (before, after): (&[f64], &[f64])) {
-        let Some(tracer) = self.tracer() else { return };
+    fn trace_closed(
+        &self,
+        tracer: &dyn Tracer,
+        tuned: &Tuned<'_>,
+        domains: &mut [Domain],
+        (before, after): (&[f64], &[f64]),
+    ) {
         for (row, d) in domains.iter_mut().enumerate() {
             let goal = self.goals[d.goal];
             if goal.excluded(after[row]) && !goal.excluded(before[row]) {

@@ -23,7 +23,7 @@ pub(super) fn choice(branch: &Branch) -> Choice {
 }
 
 /// The tree of parts that have the first `depth` splits in common and are all that is left there.
-fn tree(net: &Net, parts: &[ProvedPart], depth: usize) -> Option<Tree> {
+fn tree(net: &Net, parts: &[&ProvedPart], depth: usize) -> Option<Tree> {
     if let [part] = parts
         && part.branch.splits.len() == depth
     {
@@ -33,7 +33,7 @@ fn tree(net: &Net, parts: &[ProvedPart], depth: usize) -> Option<Tree> {
     let split = cut(net, [first(1.0)?, first(-1.0)?]);
     let half = |side: f64| {
         let of_side = |p: &&ProvedPart| p.branch.splits.get(depth).is_some_and(|s| s.side == side);
-        let parts: Vec<ProvedPart> = parts.iter().filter(of_side).cloned().collect();
+        let parts: Vec<&ProvedPart> = parts.iter().copied().filter(of_side).collect();
         tree(net, &parts, depth + 1)
     };
     Some(Tree::Cut(split, Box::new([half(1.0)?, half(-1.0)?])))
@@ -50,7 +50,8 @@ pub(super) struct Claims<'c> {
 
 impl Journal for Claims<'_> {
     fn claims(&self, function: NodeId, claims: Vec<Claim>) {
-        let proof = |parts: &Option<Vec<ProvedPart>>| parts.as_ref().map(|p| tree(self.net, p, 0));
+        let proof =
+            |parts: &Option<Vec<ProvedPart>>| parts.as_ref().map(|p| tree(self.net, &p.iter().collect::<Vec<_>>(), 0));
         let mut told = vec![];
         for claim in claims {
             let [lo, hi] = [proof(&claim.proofs[0]), proof(&claim.proofs[1])];
