@@ -68,6 +68,9 @@ pub(super) fn walk(
         if let Some(tuned) = &mut tuned {
             c = tuned.add_splits(&mut f, id, c, &bounds[id.0]);
         }
+        if let (Some(twins), Some(differences)) = (&prepared.twins[id.0], &analysis.differences[id.0]) {
+            f.cancel((twins, differences), &mut c, bounds, tuned.as_deref_mut().and_then(|t| t.twins(id)));
+        }
         let op = &prepared.net.node(id).op;
         if prepared.is_box[id.0] || matches!(op, Op::Input(_)) {
             f.concretize(&c, &bounds[id.0]);
@@ -143,11 +146,29 @@ impl Sums {
 impl Functionals {
     /// Functionals on one value.
     pub fn new(from: NodeId, rows: Patch) -> Self {
+        Functionals::on(from, rows, None)
+    }
+
+    /// Functionals that are sums of those on one value and on another one before it.
+    pub fn on(from: NodeId, rows: Patch, before: Option<(NodeId, Patch)>) -> Self {
         let count = rows.rows;
         let mut coefficients = vec![None; from.0 + 1];
         coefficients[from.0] = Some(rows);
+        if let Some((id, rows)) = before {
+            coefficients[id.0] = Some(rows);
+        }
         let (constant, error) = (vec![0.0; count], vec![0.0; count]);
-        Functionals { rows: count, coefficients, constant, error, additions: 2 * (from.0 + 1) }
+        Functionals { rows: count, coefficients, constant, error, additions: 3 * (from.0 + 1) }
+    }
+
+    /// Takes out what has arrived at a value.
+    pub fn take(&mut self, id: NodeId) -> Option<Patch> {
+        self.coefficients[id.0].take()
+    }
+
+    /// Puts back what [`Self::take`] took out.
+    pub fn put(&mut self, id: NodeId, c: Patch) {
+        self.coefficients[id.0] = Some(c);
     }
 
     fn result(&self, r: usize) -> f64 {
@@ -167,7 +188,7 @@ impl Functionals {
     }
 
     /// Adds coefficients on a value; where some are there already, each sum is rounded once.
-    fn arrive(&mut self, id: NodeId, new: Patch, bounds: &Bounds) {
+    pub fn arrive(&mut self, id: NodeId, new: Patch, bounds: &Bounds) {
         let Some(old) = self.coefficients[id.0].take() else {
             self.coefficients[id.0] = Some(new);
             return;
@@ -325,7 +346,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    fn new(rows: usize, elements: usize) -> Self {
+    pub fn new(rows: usize, elements: usize) -> Self {
         Collector::onto(Patch { rows, elements: vec![], data: vec![] }, elements)
     }
 
@@ -333,6 +354,12 @@ impl Collector {
         let mut places = vec![0; elements];
         (1..).zip(&patch.elements).for_each(|(k, &e)| places[e as usize] = k);
         Collector { patch, places }
+    }
+
+    /// The coefficients of one element, if it has some.
+    pub fn find(&mut self, element: usize) -> Option<&mut [f64]> {
+        let place = (self.places[element] as usize).checked_sub(1)?;
+        Some(&mut self.patch.data[place * self.patch.rows..][..self.patch.rows])
     }
 
     /// The coefficients of one element, zeros where it had none.

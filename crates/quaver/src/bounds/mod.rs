@@ -5,6 +5,7 @@
 
 mod backward;
 mod claim;
+mod difference;
 mod interval;
 mod relax;
 mod sharpen;
@@ -77,10 +78,12 @@ pub struct Prepared<'a> {
     /// The net.
     pub net: &'a Net,
     /// Whether each element of a value is a function of its own element of the input alone, so that its interval bounds are
-    /// exact and elements are independent of one another.
+    /// exact and elements are independent of one another. In a net with twins only the input is.
     pub is_box: Vec<bool>,
     /// For each index map and each maximum, how often an element of an argument is used at most.
     pub(crate) multiplicity: Vec<usize>,
+    /// Functions whose arguments differ little from those of functions before them, by node.
+    pub(crate) twins: Vec<Option<difference::Twins>>,
 }
 
 impl<'a> Prepared<'a> {
@@ -107,7 +110,11 @@ impl<'a> Prepared<'a> {
             });
             multiplicity.push(most);
         }
-        Prepared { net, is_box, multiplicity }
+        if !net.twins().is_empty() {
+            // What two networks make of one element of the input must meet there: their values apart say nothing of their difference.
+            is_box = net.nodes().iter().map(|node| matches!(node.op, Op::Input(_))).collect();
+        }
+        Prepared { net, is_box, multiplicity, twins: difference::Twins::of(net) }
     }
 }
 
@@ -140,6 +147,8 @@ pub struct Analysis {
     pub lines: Vec<Option<Lines>>,
     /// For each element of an affine node, the error of a backward step for a coefficient of magnitude 1 (empty for other nodes).
     pub(crate) affine_errors: Vec<Vec<f64>>,
+    /// What is known of the difference of twins, by the second of both.
+    pub(crate) differences: Vec<Option<difference::Differences>>,
 }
 
 impl Analysis {
@@ -147,6 +156,7 @@ impl Analysis {
         self.bounds.push(bounds);
         self.affine_errors.push(affine_errors);
         self.lines.push(lines);
+        self.differences.push(None);
     }
 
     /// Chooses the lower lines at another place of each interval (see [`relax`]); the bounds stay.
@@ -240,7 +250,7 @@ pub(crate) fn analyse_within(
 ) -> Result<Analysis, NoBounds> {
     let net = prepared.net;
     let needed = net.ancestors(extent.last);
-    let mut analysis = Analysis { bounds: vec![], lines: vec![], affine_errors: vec![] };
+    let mut analysis = Analysis { bounds: vec![], lines: vec![], affine_errors: vec![], differences: vec![] };
     let mut sharpened = 0;
     for id in net.ids().take_while(|&id| id <= extent.last) {
         if id < extent.start || !(extent.all || needed[id.0]) {
@@ -268,6 +278,9 @@ pub(crate) fn analyse_within(
                 let lines = relax(p, net.node(p.input).grid, &analysis.bounds[p.input.0], 0.5);
                 let bounds = fresh(&analysis)?;
                 analysis.push(bounds, vec![], Some(lines));
+                if let Some(twins) = &prepared.twins[id.0] {
+                    analysis.differences[id.0] = difference::differences(prepared, &analysis, twins, extent.until)?;
+                }
             }
             Op::Max(m) if id != extent.start => {
                 tighten(prepared, &mut analysis, m.input, extent.until, |_, lo, hi| lo < hi)?;

@@ -123,7 +123,7 @@ pub(super) fn blend(a: Line, b: Line, t: f64, side: f64, magnitude: f64) -> Line
 
 /// Slope of the edge over `middle` of the concave hull (side 1) or convex hull (side -1) of points with increasing
 /// coordinates; a hint.
-fn hull_slope(points: &[(f64, f64)], middle: f64, side: f64) -> f64 {
+pub(super) fn hull_slope(points: &[(f64, f64)], middle: f64, side: f64) -> f64 {
     let slope = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (b.0 - a.0);
     // The hull's edge over the middle joins a point left of it and one right of it: start from the outermost and
     // exchange the end that some point lies outside of, until none does.

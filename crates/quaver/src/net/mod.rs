@@ -194,6 +194,7 @@ pub struct Net {
     exact_in: Vec<ExactIn>,
     inputs: Vec<NodeId>,
     outputs: Vec<NodeId>,
+    twins: Vec<[NodeId; 2]>,
 }
 
 impl Net {
@@ -239,6 +240,26 @@ impl Net {
     /// Declares an output.
     pub fn set_outputs(&mut self, outputs: Vec<NodeId>) {
         self.outputs = outputs;
+    }
+
+    /// Says that two pointwise nodes are expected to have nearly the same argument, as those of a network and of its quantization: a hint for
+    /// analyses, which holds of nothing.
+    ///
+    /// # Panics
+    /// If they are not pointwise nodes of one size with different arguments, the second after the first and before everything that reads the first.
+    pub fn declare_twins(&mut self, first: NodeId, second: NodeId) {
+        let is_pointwise = |id: NodeId| matches!(self.node(id).op, Op::Pointwise(_));
+        let reads = |node: &Node| node.arguments().contains(&first);
+        let arguments = [first, second].map(|id| self.node(id).arguments());
+        let fits = is_pointwise(first) && is_pointwise(second) && arguments[0] != arguments[1];
+        let fits = fits && self.node(first).len() == self.node(second).len();
+        assert!(fits && first < second && !self.nodes[..=second.0].iter().any(reads), "twins {first:?} and {second:?}");
+        self.twins.push([first, second]);
+    }
+
+    /// The pairs of [`Self::declare_twins`].
+    pub fn twins(&self) -> &[[NodeId; 2]] {
+        &self.twins
     }
 
     /// All values.

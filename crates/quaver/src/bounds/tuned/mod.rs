@@ -12,6 +12,7 @@ mod cost;
 mod lines;
 mod objective;
 mod point;
+mod twins;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub(crate) use cost::Cost;
 use lines::Means;
 pub(super) use lines::Tunable;
 pub(crate) use objective::{Functional, Objective};
+pub(super) use twins::TwinUse;
 
 /// A split of one row.
 struct Bound {
@@ -43,9 +45,16 @@ pub(super) struct State<'t> {
     next_split: usize,
     /// Coefficients that arrived at boxes and maxima.
     reached: Vec<Option<Patch>>,
+    /// By the second of both.
+    twins: Vec<Option<TwinUse>>,
 }
 
 impl<'t> State<'t> {
+    /// The twins whose second is a node.
+    pub fn twins(&mut self, id: NodeId) -> Option<&mut TwinUse> {
+        self.twins[id.0].as_mut()
+    }
+
     /// The tunable elements of a node.
     pub fn node(&mut self, id: NodeId) -> Option<&mut Tunable<'t>> {
         self.nodes.get_mut(id.0).and_then(|n| n.as_mut())
@@ -145,10 +154,11 @@ impl<'t> Tuned<'t> {
             }
         }
         splits.sort_by_key(|b| std::cmp::Reverse(b.split.value));
+        let twins = twins::uses(prepared, analysis, from, &rows);
         let objectives: Vec<Objective> = rows.into_iter().map(|r| r.objective).collect();
         let weight_means = objectives.iter().map(|o| vec![Means::default(); o.weights.len()]).collect();
         let reached = vec![None; from.0 + 1];
-        let state = State { nodes, splits, next_split: 0, reached };
+        let state = State { nodes, splits, next_split: 0, reached, twins };
         Tuned {
             prepared,
             analysis,
@@ -176,6 +186,7 @@ impl<'t> Tuned<'t> {
         self.state.nodes.iter_mut().flatten().for_each(Tunable::lay);
         self.state.next_split = 0;
         self.state.reached.fill(None);
+        self.state.twins.iter_mut().flatten().for_each(TwinUse::forget);
         self.point_is_known = false;
         let functionals = self.functionals();
         walk(self.prepared, self.analysis, self.from, functionals, Some(&mut self.state))

@@ -24,6 +24,7 @@ impl Tuned<'_> {
         for id in (0..=self.from.0).map(NodeId) {
             let mut value = std::mem::take(&mut self.point[id.0]);
             self.find_value(id, &mut value);
+            self.mend_twins(id, &mut value);
             self.point[id.0] = value;
             if averaged[id.0] {
                 self.smoothen(id);

@@ -84,12 +84,18 @@ pub(super) fn merged(nets: &[Arc<Lowered>], layout: &Layout, with_inputs: bool) 
     }
     let mut net = Net::new();
     let input = net.add(input(layout)?);
-    let (mut sources, mut first) = (vec![], 0);
+    let (mut copies, mut first) = (vec![], 0);
     for lowered in nets {
-        let ids = append(&mut net, &lowered.net, input, &layout.free_of[first..]);
-        first += lowered.net.inputs().iter().map(|&id| lowered.net.node(id).len()).sum::<usize>();
-        sources.extend(lowered.net.outputs().iter().map(|id| ids[id.0]));
+        let count = lowered.net.inputs().iter().map(|&id| lowered.net.node(id).len()).sum::<usize>();
+        copies.push(Copy { from: &lowered.net, input, free_of: &layout.free_of[first..first + count], ids: vec![] });
+        first += count;
     }
+    if let [a, b, ..] = &mut copies[..] {
+        append_twins(&mut net, a, b);
+    }
+    copies.iter_mut().for_each(|copy| copy.append_all(&mut net));
+    let outputs = copies.iter().flat_map(|copy| copy.from.outputs().iter().map(|id| copy.ids[id.0]));
+    let mut sources: Vec<NodeId> = outputs.collect();
     if with_inputs {
         sources.push(input);
     }
@@ -116,17 +122,37 @@ fn input(layout: &Layout) -> Result<Node, SpecError> {
     Ok(Node { name: "inputs".into(), shape, op: Op::Input(0), grid, range, quantization: None })
 }
 
-/// Adds the nodes of a net, whose input elements are variables of `input`; gives their new ids.
-fn append(net: &mut Net, from: &Net, input: NodeId, free_of: &[usize]) -> Vec<NodeId> {
-    let (mut ids, mut next) = (vec![], 0);
-    for node in from.nodes() {
-        let new = |id: &NodeId| ids[id.0];
+/// A net on its way into the merged one.
+struct Copy<'c> {
+    from: &'c Net,
+    input: NodeId,
+    /// The variable of each element of its inputs.
+    free_of: &'c [usize],
+    /// The new ids of the nodes so far.
+    ids: Vec<NodeId>,
+}
+
+impl Copy<'_> {
+    fn append_all(&mut self, net: &mut Net) {
+        (self.ids.len()..self.from.nodes().len()).for_each(|_| self.append(net));
+    }
+
+    /// Adds the nodes up to one; gives its new id.
+    fn append_to(&mut self, net: &mut Net, last: NodeId) -> NodeId {
+        (self.ids.len()..=last.0).for_each(|_| self.append(net));
+        self.ids[last.0]
+    }
+
+    /// Adds the next node.
+    fn append(&mut self, net: &mut Net) {
+        let node = self.from.node(NodeId(self.ids.len()));
+        let new = |id: &NodeId| self.ids[id.0];
         let op = match &node.op {
             Op::Input(_) => {
-                let variables = &free_of[next..next + node.len()];
-                next += node.len();
+                let (variables, rest) = self.free_of.split_at(node.len());
+                self.free_of = rest;
                 let element = |&v: &usize| From::Element { source: 0, index: v as u32 };
-                Op::Move(Move { sources: vec![input], from: variables.iter().map(element).collect() })
+                Op::Move(Move { sources: vec![self.input], from: variables.iter().map(element).collect() })
             }
             Op::Affine(a) => {
                 let terms = a.terms.iter().map(|(id, map)| (new(id), map.clone())).collect();
@@ -137,9 +163,46 @@ fn append(net: &mut Net, from: &Net, input: NodeId, free_of: &[usize]) -> Vec<No
             Op::Move(m) => Op::Move(Move { sources: m.sources.iter().map(new).collect(), from: m.from.clone() }),
         };
         // Ranges stay: inputs of a region are within the range of their type.
-        ids.push(net.add(Node { op, ..node.clone() }));
+        self.ids.push(net.add(Node { op, ..node.clone() }));
     }
-    ids
+}
+
+/// Adds two nets layer by layer up to the last of their twins: each second twin comes right after the first, before everything that reads that.
+fn append_twins(net: &mut Net, a: &mut Copy<'_>, b: &mut Copy<'_>) {
+    for [first, second] in twins(a.from, b.from) {
+        let first = a.append_to(net, first);
+        let second = b.append_to(net, second);
+        net.declare_twins(first, second);
+    }
+}
+
+/// Functions of two nets that probably correspond: a longest common subsequence of their layers of functions, told apart by their sizes.
+fn twins(a: &Net, b: &Net) -> Vec<[NodeId; 2]> {
+    let functions = |net: &Net| -> Vec<(NodeId, usize)> {
+        let is_function = |id: &NodeId| matches!(net.node(*id).op, Op::Pointwise(_));
+        net.ids().filter(is_function).map(|id| (id, net.node(id).len())).collect()
+    };
+    let (a, b) = (functions(a), functions(b));
+    // The length of a longest common subsequence of what comes from i and j on.
+    let mut longest = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            let skip = longest[i + 1][j].max(longest[i][j + 1]);
+            longest[i][j] = if a[i].1 == b[j].1 { skip.max(1 + longest[i + 1][j + 1]) } else { skip };
+        }
+    }
+    let (mut i, mut j, mut twins) = (0, 0, vec![]);
+    while i < a.len() && j < b.len() {
+        if a[i].1 == b[j].1 && longest[i][j] == 1 + longest[i + 1][j + 1] {
+            twins.push([a[i].0, b[j].0]);
+            (i, j) = (i + 1, j + 1);
+        } else if longest[i + 1][j] >= longest[i][j + 1] {
+            i += 1;
+        } else {
+            j += 1;
+        }
+    }
+    twins
 }
 
 fn concatenated(net: &Net, sources: Vec<NodeId>) -> Node {
