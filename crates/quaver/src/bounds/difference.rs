@@ -32,6 +32,8 @@ pub(crate) struct Twins {
 struct Units {
     argument: [f64; 2],
     value: [f64; 2],
+    /// The values that stand for 0.
+    zero: [f64; 2],
 }
 
 /// What is known about the difference of one element of two twins.
@@ -98,7 +100,8 @@ fn units(net: &Net, nodes: [NodeId; 2], functions: [&Pointwise; 2], i: usize) ->
         ScalarFn::Band(b) => mean_slope(b.lower()),
         ScalarFn::Piecewise(_) => 1.0,
     });
-    Units { argument: [value[0] * steepness[0], value[1] * steepness[1]], value }
+    let zero = nodes.map(|id| net.node(id).quantization.as_ref().map_or(0.0, |q| *q.zero_point.at(i) as f64));
+    Units { argument: [value[0] * steepness[0], value[1] * steepness[1]], value, zero }
 }
 
 /// The slope of a line through the jumps of a step; a hint.
@@ -126,11 +129,8 @@ pub(crate) fn differences(
     }
     let bounds = twins.arguments.map(|id| &analysis.bounds[id.0]);
     let context: Vec<Context> = (0..twins.units.len()).map(|i| Context::new(net, twins, i)).collect();
-    let mut joints: Vec<Joint> = context
-        .iter()
-        .enumerate()
-        .map(|(i, c)| c.joint(bounds.map(|b| (b.lo[i], b.hi[i])), (f64::NEG_INFINITY, f64::INFINITY)))
-        .collect();
+    let nothing = Joint { range: (f64::NEG_INFINITY, f64::INFINITY), ..Joint::default() };
+    let mut joints = vec![nothing; context.len()];
     let wanted = |&i: &usize| context[i].is_open(bounds.map(|b| (b.lo[i], b.hi[i])));
     let wanted: Vec<usize> = (0..joints.len()).filter(wanted).collect();
     let batches: Vec<&[usize]> = wanted.chunks(backward::BATCH / 2).collect();
@@ -177,12 +177,17 @@ impl<'c> Context<'c> {
         self.functions.iter().zip(bounds).any(|(f, (l, u))| !f.is_affine_on(l, u))
     }
 
-    /// The smooth function h that both are compared with.
-    fn middle(&self) -> Option<&Piecewise> {
-        let scaled = |side: usize| self.units.argument[side] != 1.0 || self.units.value[side] != 1.0;
-        (0..2).find_map(|side| match self.functions[side] {
-            ScalarFn::Piecewise(p) if !scaled(side) => Some(p),
+    /// The continuous function h that both are compared with: one of them, or for two steps the identity between the ends of their values.
+    fn middle(&self) -> Piecewise {
+        let is_plain = |side: usize| self.units.argument[side] == 1.0 && self.units.value[side] == 1.0;
+        let own = (0..2).find_map(|side| match self.functions[side] {
+            ScalarFn::Piecewise(p) if is_plain(side) => Some(p.clone()),
             ScalarFn::Piecewise(_) | ScalarFn::Step(_) | ScalarFn::Band(_) => None,
+        });
+        own.unwrap_or_else(|| {
+            let ends = self.functions[0].range();
+            let real = |v: f64| self.units.value[0] * (v - self.units.zero[0]);
+            Piecewise::clip(real(ends.0), real(ends.1))
         })
     }
 
@@ -205,11 +210,11 @@ impl<'c> Context<'c> {
         let second = (mul_down(k2, l2), mul_up(k2, u2));
         let range = (sub_down(second.0, first.1).max(found.0), sub_up(second.1, first.0).min(found.1));
         let nothing = Joint { range, ..Joint::default() };
-        let Some(h) = self.middle() else { return nothing };
-        let (Some(e), Some(e2)) = (self.error(h, 0, bounds[0]), self.error(h, 1, bounds[1])) else { return nothing };
+        let h = self.middle();
+        let (Some(e), Some(e2)) = (self.error(&h, 0, bounds[0]), self.error(&h, 1, bounds[1])) else { return nothing };
         let error = (sub_down(e2.0, e.1), sub_up(e2.1, e.0));
         let segments =
-            ScalarFn::Piecewise(h.clone()).segments(false, first.0.min(second.0), first.1.max(second.1), Grid::Real);
+            ScalarFn::Piecewise(h).segments(false, first.0.min(second.0), first.1.max(second.1), Grid::Real);
         let slopes = segments.iter().map(|s| s.slope);
         let (least, most) = slopes.fold((f64::INFINITY, 0.0f64), |(a, b), s| (a.min(s), b.max(s)));
         let lower = chord(range, |d| if d < 0.0 { most } else { least }, -1.0, error.0);

@@ -139,6 +139,11 @@ impl<'a> Verifier<'a> {
         if self.members.is_empty() { std::slice::from_ref(&self.bounded) } else { &self.members }
     }
 
+    /// The nets that bounds must be proved for, with their outputs.
+    pub(super) fn proved_nets(&self) -> impl Iterator<Item = (&Prepared<'a>, NodeId)> {
+        self.proved().iter().map(|s| (&s.prepared, s.output))
+    }
+
     /// The nets that bounds must be proved for: each of a conjunction's members, else the net that allows everything.
     fn proved(&self) -> &[Subject<'a>] {
         if self.is_conjunction && !self.members.is_empty() {

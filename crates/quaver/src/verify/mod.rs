@@ -4,6 +4,7 @@ mod anomaly;
 mod attack;
 mod confirm;
 mod decide;
+mod enclose;
 mod goal;
 mod milp;
 mod score;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 pub use decide::Verifier;
+pub use enclose::Terms;
 pub use milp::{Answers, BigM, Milp};
 
 use crate::bounds::Until;
