@@ -1,0 +1,3 @@
+//! Choosing how a network is quantized.
+
+pub mod search;
