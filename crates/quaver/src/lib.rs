@@ -13,5 +13,6 @@ pub mod model;
 pub mod net;
 pub mod num;
 pub mod property;
+pub mod quantize;
 pub mod verify;
 pub mod vnnlib;
