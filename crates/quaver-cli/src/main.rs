@@ -13,6 +13,7 @@ mod inspect;
 mod load;
 mod npy;
 mod progress;
+mod quantize;
 mod robustness;
 mod run;
 mod session;
@@ -59,6 +60,7 @@ enum Command {
     Verify(verify::Args),
     Supports(supports::Args),
     Spec(spec::Args),
+    Quantize(quantize::Args),
     Anomaly(anomaly::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
@@ -83,6 +85,7 @@ impl Cli {
             Command::Verify(args) => verify::run(&args, session),
             Command::Supports(args) => supports::run(&args, session),
             Command::Spec(args) => spec::run(&args, session),
+            Command::Quantize(args) => quantize::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
             Command::Doctor(args) => doctor::run(&args, session),
             Command::Demo(args) => demo::run(&args, session),

@@ -1,3 +1,23 @@
-//! Choosing how a network is quantized.
+//! Quantizers: a float model and a scheme give a model with fewer bits.
+//!
+//! [`layers`] finds the layers that hold weights, [`Quantizer`] makes the same network at any bits of each layer (weights become the float32
+//! values that their integers stand for), [`qdq`] writes integers, scales and quantized activations as QuantizeLinear and DequantizeLinear,
+//! [`gpfq`] chooses the integers layer by layer from data. [`search`] proposes bits and [`refine`] proves them. The formulas are in [`scheme`] and in `docs/quantize.md`.
 
+pub mod activations;
+mod error;
+pub mod gpfq;
+mod layers;
+pub mod qdq;
+mod quantizer;
+pub mod refine;
+pub mod scheme;
 pub mod search;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::QuantizeError;
+pub use layers::{Kind, Layer, Parameter, layers};
+pub use quantizer::{Quantized, QuantizedLayer, QuantizedTensor, Quantizer, quantize_weights};
+pub use scheme::{BiasRule, LayerScheme, Levels, WeightRule};

@@ -1,0 +1,232 @@
+//! `quaver quantize`: a float model with fewer bits. What the methods share is here; each has a file of its own.
+
+mod activations;
+mod gpfq;
+mod report;
+mod round;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use quaver::model::ir::Model;
+use quaver::model::lower::lower;
+use quaver::model::onnx;
+use quaver::model::profile::Float32;
+use quaver::num::Ratio;
+use quaver::quantize::qdq::to_qdq;
+use quaver::quantize::{BiasRule, Quantized, Quantizer, WeightRule};
+
+use crate::ball::clip;
+use crate::inputs::Inputs;
+use crate::load;
+use crate::session::{Session, fail};
+use activations::Activations;
+
+/// Quantize a float model: weights to any bits of each layer, and activations if asked for.
+///
+/// Prints what became of each layer. The written model means the same numbers in both formats: `float` holds the values that the integers stand
+/// for, `qdq` the integers themselves. docs/quantize.md has the formulas.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The float model (.onnx, .tflite, or gzipped)
+    model: PathBuf,
+    /// Write the quantized model here, as ONNX
+    #[arg(long, short, value_name = "OUT.onnx")]
+    output: PathBuf,
+    /// How integers are chosen: by rounding each weight, or by greedy path following on data
+    #[arg(long, value_enum, default_value_t = Method::Round)]
+    method: Method,
+    /// Bits of the weights, 2 to 32: one number for all layers, or one for each, such as 8,6,4
+    #[arg(long, value_name = "BITS", default_value = "8", value_delimiter = ',')]
+    bits: Vec<u8>,
+    /// Which integers and scales [default: symmetric]
+    #[arg(long, value_enum)]
+    scheme: Option<Scheme>,
+    /// A scale for each output channel
+    #[arg(long)]
+    per_channel: bool,
+    /// Bits of the biases: `same` as the weights, a number, `float` (not quantized), or `accumulator` (int32 as integer kernels add them)
+    /// [default: same; accumulator with --activations; float with gpfq]
+    #[arg(long, value_name = "same|float|accumulator|BITS")]
+    bias: Option<Bias>,
+    /// Quantize activations too, to 2 to 16 bits
+    #[arg(long, value_name = "BITS")]
+    activations: Option<u8>,
+    /// Whether activations have a zero point of their own
+    #[arg(long, value_enum, default_value_t = ActivationRule::Asymmetric, requires = "activations")]
+    activation_scheme: ActivationRule,
+    /// Where ends of activations come from: proved for every input of --box, or smallest and largest over --data
+    /// [default: data with --data, else proved]
+    #[arg(long, value_enum, requires = "activations")]
+    ranges: Option<Source>,
+    /// Smallest and largest value of an input element, such as 0,1
+    #[arg(long = "box", value_name = "LO,HI", value_parser = clip, allow_hyphen_values = true, requires = "activations")]
+    within: Option<(Ratio, Ratio)>,
+    /// Multiply the ends of activations by this
+    #[arg(long, value_name = "A", default_value = "1", requires = "activations")]
+    alpha: Ratio,
+    /// Leave the results of the model float
+    #[arg(long, requires = "activations")]
+    float_outputs: bool,
+    /// Inputs that ranges or gpfq are made from, [N, shape] or [N, elements]: FILE.npy, FILE.npz or FILE.npz:ARRAY
+    #[arg(long, value_name = "X.npy")]
+    data: Option<PathBuf>,
+    /// gpfq: what the radius of the alphabet is measured by
+    #[arg(long, value_enum, default_value_t = Radius::Maxima)]
+    radius: Radius,
+    /// gpfq: factor of the radius
+    #[arg(long, value_name = "C", default_value = "1.16")]
+    radius_factor: Ratio,
+    /// What is written: float32 weights, or integers with QuantizeLinear and DequantizeLinear [default: float; qdq with --activations]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Method {
+    Round,
+    Gpfq,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Scheme {
+    Symmetric,
+    Asymmetric,
+    Ceg4n,
+    PowerOfTwo,
+}
+
+impl From<Scheme> for WeightRule {
+    fn from(scheme: Scheme) -> WeightRule {
+        match scheme {
+            Scheme::Symmetric => WeightRule::Symmetric,
+            Scheme::Asymmetric => WeightRule::Asymmetric,
+            Scheme::Ceg4n => WeightRule::Ceg4n,
+            Scheme::PowerOfTwo => WeightRule::PowerOfTwo,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum ActivationRule {
+    Symmetric,
+    Asymmetric,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Source {
+    Proved,
+    Data,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Radius {
+    Maxima,
+    Median,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Float,
+    Qdq,
+}
+
+/// What happens to biases, as users write it.
+#[derive(Clone, Copy)]
+struct Bias(BiasRule);
+
+impl FromStr for Bias {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Bias(match text {
+            "same" => BiasRule::Same,
+            "float" => BiasRule::Float,
+            "accumulator" => BiasRule::Accumulator,
+            _ => {
+                let bad = |_| format!("`{text}` is not same, float, accumulator or a number of bits");
+                BiasRule::Bits(text.parse().map_err(bad)?)
+            }
+        }))
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
+    let job = Job::new(args, session)?;
+    let quantized = match args.method {
+        Method::Round => round::quantize(&job)?,
+        Method::Gpfq => gpfq::quantize(&job)?,
+    };
+    job.conclude(&quantized, session)
+}
+
+/// What every method needs.
+struct Job<'a> {
+    args: &'a Args,
+    quantizer: Quantizer,
+    /// Bits of each layer.
+    bits: Vec<u8>,
+    /// Rows of --data, one behind the other.
+    data: Option<Vec<f64>>,
+    format: Format,
+}
+
+impl<'a> Job<'a> {
+    fn new(args: &'a Args, session: &Session<'_>) -> Result<Self> {
+        let model = load::model(session.files, &args.model)?;
+        // With the path of the file in messages.
+        quaver::quantize::layers(&model)?;
+        let quantizer = Quantizer::new(&model)?;
+        let layers = quantizer.layers().len();
+        let bits = match args.bits[..] {
+            [one] => vec![one; layers],
+            _ if args.bits.len() == layers => args.bits.clone(),
+            _ => {
+                let problem = format!("--bits has {} numbers, and the model {layers} layers", args.bits.len());
+                return Err(fail(problem, "give one number, or one for each layer"));
+            }
+        };
+        let format = match args.format {
+            Some(Format::Float) if args.activations.is_some() => {
+                let problem = "quantized activations have no float format";
+                return Err(fail(problem, "leave --format out, or use --format qdq"));
+            }
+            Some(format) => format,
+            None if args.activations.is_some() => Format::Qdq,
+            None => Format::Float,
+        };
+        let data = args.data.as_deref().map(|path| rows(path, &model, session)).transpose()?;
+        Ok(Job { args, quantizer, bits, data, format })
+    }
+
+    /// The rows of --data.
+    fn data(&self) -> Result<&[f64]> {
+        let missing = || fail("--data is not given", "give inputs of the model, such as --data X.npy");
+        self.data.as_deref().ok_or_else(missing)
+    }
+
+    /// Writes the model and says what it is.
+    fn conclude(&self, quantized: &Quantized, session: &mut Session<'_>) -> Result<()> {
+        let activations = Activations::new(self)?;
+        let model = match self.format {
+            Format::Float => quantized.model.clone(),
+            Format::Qdq => to_qdq(&self.quantizer, quantized, activations.as_ref().map(|a| (&a.scheme, &a.ranges)))?,
+        };
+        let path = &self.args.output;
+        let bytes = onnx::write(&model)?;
+        std::fs::write(path, &bytes).map_err(|e| {
+            fail(format!("{}: cannot write the file: {e}", path.display()), "check that the folder exists and has room")
+        })?;
+        report::print(self, quantized, activations.as_ref(), session)
+    }
+}
+
+/// Rows of the model's input, one behind the other.
+fn rows(path: &Path, model: &Model, session: &Session<'_>) -> Result<Vec<f64>> {
+    let lowered = lower(model, &Float32)?;
+    let inputs = Inputs::read(session.files, &[path.to_path_buf()], &lowered)?;
+    Ok(inputs.batch(0, inputs.rows).swap_remove(0))
+}

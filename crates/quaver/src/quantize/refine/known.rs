@@ -1,0 +1,233 @@
+//! Counterexamples, and what they say of other bits.
+
+use std::collections::HashMap;
+
+use super::{RefineError, Task};
+use crate::net::{Enclosure, NodeId, execute};
+use crate::num::round::{add_up, mul_up};
+use crate::property::Constraint;
+use crate::property::equivalence::Question;
+use crate::quantize::search::{Bits, Oracle, Search};
+
+/// An input on which the networks differed at some bits.
+#[derive(Clone, Debug)]
+pub struct Counterexample {
+    /// The place that it lies in.
+    pub place: usize,
+    /// The input.
+    pub input: Vec<f64>,
+}
+
+/// What accuracy is measured on.
+#[derive(Clone, Debug)]
+pub struct Data {
+    /// Inputs, row-major.
+    pub rows: Vec<f64>,
+    /// The class of each.
+    pub labels: Vec<usize>,
+}
+
+/// A constraint in f64, for sums that are rounded up: term (i, low, high) is at most the larger product.
+struct Row {
+    terms: Vec<(usize, f64, f64)>,
+    /// Not above the exact bound.
+    bound: f64,
+    strict: bool,
+}
+
+impl Row {
+    fn new(c: &Constraint) -> Self {
+        let terms = c.terms.iter().map(|(i, a)| (*i, a.f64_down(), a.f64_up())).collect();
+        Row { terms, bound: c.bound.f64_down(), strict: c.strict }
+    }
+
+    /// A number not below the sum less the bound.
+    fn excess(&self, y: &Enclosure) -> f64 {
+        let largest = |(i, low, high): &(usize, f64, f64)| {
+            let ends = [y.lo(*i), y.hi(*i)];
+            ends.iter().flat_map(|e| [mul_up(*low, *e), mul_up(*high, *e)]).fold(f64::NEG_INFINITY, f64::max)
+        };
+        self.terms.iter().fold(-self.bound, |sum, t| add_up(sum, largest(t)))
+    }
+
+    /// Whether the row surely holds.
+    fn holds(&self, excess: f64) -> bool {
+        if self.strict { excess < 0.0 } else { excess <= 0.0 }
+    }
+}
+
+/// What one vector of bits gets on the known inputs.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// How many of them were looked at.
+    inputs: usize,
+    /// The first that refutes.
+    refuted_by: Option<usize>,
+    /// How many refute.
+    count: usize,
+    /// How far the nearest is from refuting.
+    margin: f64,
+}
+
+/// Known inputs: centres of places and counterexamples, and what each vector of bits gets on them.
+pub struct Known {
+    rows: Vec<Vec<Row>>,
+    all: Vec<Counterexample>,
+    seen: HashMap<Bits, Seen>,
+    accuracies: HashMap<Bits, f64>,
+}
+
+/// Vectors that are remembered at most.
+const MOST_SEEN: usize = 1 << 20;
+
+impl Known {
+    pub(super) fn new(question: &Question, task: &Task<'_>) -> Self {
+        let rows = question.forbidden().iter().map(|p| p.constraints.iter().map(Row::new).collect()).collect();
+        let center = |(place, p): (usize, &super::Place)| Some(Counterexample { place, input: p.center.clone()? });
+        let all = task.places.iter().enumerate().filter_map(center).collect();
+        Known { rows, all, seen: HashMap::new(), accuracies: HashMap::new() }
+    }
+
+    /// The inputs, by number.
+    pub fn inputs(&self) -> &[Counterexample] {
+        &self.all
+    }
+
+    pub(super) fn add(&mut self, counterexample: Counterexample) -> usize {
+        self.all.push(counterexample);
+        self.all.len() - 1
+    }
+
+    /// The inputs in a place, the last first.
+    pub(super) fn inside(&self, place: usize) -> Vec<Vec<f64>> {
+        self.all.iter().rev().filter(|c| c.place == place).map(|c| c.input.clone()).collect()
+    }
+
+    /// Which input refutes a vector.
+    pub(super) fn refutes(&mut self, task: &Task<'_>, bits: &[u8]) -> Result<Option<usize>, RefineError> {
+        Ok(self.look(task, bits)?.refuted_by)
+    }
+
+    /// The next vector that a search proposes.
+    pub(super) fn next(&mut self, task: &Task<'_>, search: &mut dyn Search) -> Result<Option<Bits>, RefineError> {
+        let mut asked = self.oracle(task);
+        let next = search.next(&mut asked);
+        asked.failed.map_or(Ok(next), Err)
+    }
+
+    /// Answers a search's questions about a task.
+    pub fn oracle<'k>(&'k mut self, task: &'k Task<'k>) -> Asked<'k> {
+        Asked { known: self, task, failed: None }
+    }
+
+    /// Executes both networks on the inputs that a vector has not seen.
+    fn look(&mut self, task: &Task<'_>, bits: &[u8]) -> Result<Seen, RefineError> {
+        let nothing = Seen { inputs: 0, refuted_by: None, count: 0, margin: f64::INFINITY };
+        let mut seen = self.seen.get(bits).copied().unwrap_or(nothing);
+        if seen.inputs == self.all.len() {
+            return Ok(seen);
+        }
+        let question = task.candidate(bits)?.question;
+        let net = &question.lowered().net;
+        let new = &self.all[seen.inputs..];
+        let rows: Vec<f64> = new.iter().flat_map(|c| c.input.iter().copied()).collect();
+        let outputs = &execute(net, &[rows], new.len())[0];
+        let n = net.node(net.outputs()[0]).len();
+        for k in 0..new.len() {
+            let part = |of: &Vec<f64>| of[k * n..(k + 1) * n].to_vec();
+            let one = Enclosure { center: part(&outputs.center), radius: outputs.radius.as_ref().map(part) };
+            let (refutes, margin) = self.judge(&one);
+            if refutes {
+                seen.refuted_by = seen.refuted_by.or(Some(seen.inputs + k));
+                seen.count += 1;
+            }
+            seen.margin = seen.margin.min(margin);
+        }
+        seen.inputs = self.all.len();
+        if self.seen.len() >= MOST_SEEN {
+            self.seen.clear();
+        }
+        self.seen.insert(bits.to_vec(), seen);
+        Ok(seen)
+    }
+
+    /// Whether an output surely lies in a forbidden polyhedron, and how far it is from the nearest.
+    fn judge(&self, output: &Enclosure) -> (bool, f64) {
+        let mut nearest = f64::INFINITY;
+        for polyhedron in &self.rows {
+            let excesses: Vec<f64> = polyhedron.iter().map(|row| row.excess(output)).collect();
+            if polyhedron.iter().zip(&excesses).all(|(row, e)| row.holds(*e)) {
+                return (true, 0.0);
+            }
+            nearest = nearest.min(excesses.into_iter().fold(f64::NEG_INFINITY, f64::max));
+        }
+        (false, nearest)
+    }
+
+    /// The share of data whose first largest output of the quantized network is the label.
+    fn accuracy(&mut self, task: &Task<'_>, bits: &[u8]) -> Result<f64, RefineError> {
+        let Some(data) = &task.data else { return Ok(0.0) };
+        if let Some(known) = self.accuracies.get(bits) {
+            return Ok(*known);
+        }
+        let question = task.candidate(bits)?.question;
+        let net = &question.lowered().net;
+        let outputs = &execute(net, &[data.rows.clone()], data.labels.len())[0].center;
+        let n = net.node(NodeId(net.outputs()[0].0)).len();
+        let largest = |y: &[f64]| (0..y.len()).fold(0, |best, i| if y[i] > y[best] { i } else { best });
+        let right = data.labels.iter().enumerate().filter(|(k, label)| largest(&outputs[k * n + n / 2..(k + 1) * n]) == **label);
+        let accuracy = right.count() as f64 / data.labels.len().max(1) as f64;
+        self.accuracies.insert(bits.to_vec(), accuracy);
+        Ok(accuracy)
+    }
+}
+
+/// [`Known`] as the oracle of a search.
+pub struct Asked<'k> {
+    known: &'k mut Known,
+    task: &'k Task<'k>,
+    /// The first network that could not be made: every vector counts as refuted from then on.
+    failed: Option<RefineError>,
+}
+
+impl Asked<'_> {
+    fn look(&mut self, bits: &[u8]) -> Seen {
+        let lost = Seen { inputs: 0, refuted_by: Some(0), count: 1, margin: 0.0 };
+        match self.failed {
+            Some(_) => lost,
+            None => self.known.look(self.task, bits).unwrap_or_else(|error| {
+                self.failed = Some(error);
+                lost
+            }),
+        }
+    }
+}
+
+impl Oracle for Asked<'_> {
+    fn layers(&self) -> usize {
+        self.task.quantizer.layers().len()
+    }
+
+    fn violation(&mut self, bits: &[u8]) -> f64 {
+        self.look(bits).count as f64
+    }
+
+    fn refuted_by(&mut self, bits: &[u8]) -> Option<usize> {
+        self.look(bits).refuted_by
+    }
+
+    fn accuracy(&mut self, bits: &[u8]) -> f64 {
+        match self.known.accuracy(self.task, bits) {
+            Ok(accuracy) => accuracy,
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                0.0
+            }
+        }
+    }
+
+    fn margin(&mut self, bits: &[u8]) -> f64 {
+        let seen = self.look(bits);
+        if seen.count > 0 { -(seen.count as f64) } else { seen.margin }
+    }
+}

@@ -1,0 +1,292 @@
+//! Refinement: the fewest bits with which a quantized network is proved equivalent to the original on all of some regions.
+//!
+//! A search proposes bits for each layer; the network with these bits is verified against the original, region by region; an input on which they
+//! differ refutes the proposal and, as long as it differs, every later one. What is accepted was proved.
+//!
+//! # Source
+//! J. B. P. Matos Jr., CEG4N: counter-example guided neural network quantization refinement, chapter 3, algorithm 1.
+
+mod known;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use super::search::{Answer, Bits, Search};
+use super::{LayerScheme, Quantized, QuantizeError, Quantizer};
+use crate::model::lower::{LowerError, Lowered, lower};
+use crate::model::profile::Profile;
+use crate::property::Region;
+use crate::property::equivalence::{Pair, PairError, Question, Relation};
+use crate::verify::{NotAClassifier, Options as Verification, Verdict, Verifier, Witness};
+pub use known::{Counterexample, Data, Known};
+
+/// Inputs on which both networks must agree.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// All of them.
+    pub region: Region,
+    /// Where counterexamples are taken from, if that is not the whole region (see [`crate::property::Query::inside`]).
+    pub inside: Option<Region>,
+    /// One of them, such as the centre of a ball.
+    pub center: Option<Vec<f64>>,
+}
+
+/// What is preserved, and how networks are made.
+pub struct Task<'t> {
+    /// Makes the network at any bits.
+    pub quantizer: &'t Quantizer,
+    /// The scheme of every layer, but for its bits.
+    pub scheme: LayerScheme,
+    /// The arithmetic of the quantized network.
+    pub profile: &'t dyn Profile,
+    /// The original network in its own arithmetic.
+    pub original: Arc<Lowered>,
+    /// What both must have in common.
+    pub relation: Relation,
+    /// Where.
+    pub places: Vec<Place>,
+    /// What accuracy is measured on.
+    pub data: Option<Data>,
+}
+
+/// How hard to try.
+#[derive(Clone, Debug)]
+pub struct Effort {
+    /// For one region and one vector of bits.
+    pub verification: Verification,
+    /// For everything.
+    pub timeout: Duration,
+}
+
+/// Why there is no refinement.
+#[derive(Debug, thiserror::Error)]
+pub enum RefineError {
+    /// A network cannot be quantized so.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// A quantized network has no meaning under the profile.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// It cannot be compared with the original.
+    #[error(transparent)]
+    Pair(#[from] PairError),
+    /// A region does not fit.
+    #[error(transparent)]
+    Verify(#[from] NotAClassifier),
+}
+
+/// What happens, for progress.
+#[derive(Clone, Debug)]
+pub enum Event<'e> {
+    /// A vector was verified.
+    Verified {
+        /// The vector.
+        bits: &'e [u8],
+        /// What came out.
+        answer: Answer,
+        /// How long it took.
+        took: Duration,
+    },
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Vectors that were verified.
+    pub verified: u64,
+    /// Of these, vectors that were refuted.
+    pub refuted: u64,
+    /// Of these, vectors on which nothing was shown in time.
+    pub undecided: u64,
+    /// Whether the search came to its own end.
+    pub is_complete: bool,
+}
+
+/// A network at some bits beside the original.
+struct Candidate {
+    question: Question,
+}
+
+/// The loop.
+pub struct Refinement<'t> {
+    task: Task<'t>,
+    known: Known,
+    /// Numbers of the places, those that refuted last first.
+    order: Vec<usize>,
+    deadline: Instant,
+    effort: Effort,
+}
+
+impl<'t> Refinement<'t> {
+    /// A loop that knows the centres of all places.
+    ///
+    /// # Errors
+    /// If the network at most bits cannot be made or compared.
+    pub fn new(task: Task<'t>, effort: Effort) -> Result<Self, RefineError> {
+        let most = vec![super::scheme::BITS.1; task.quantizer.layers().len()];
+        let question = task.candidate(&most)?.question;
+        Verifier::new(question.lowered())?;
+        let known = Known::new(&question, &task);
+        let order = (0..task.places.len()).collect();
+        Ok(Refinement { known, order, deadline: Instant::now() + effort.timeout, effort, task })
+    }
+
+    /// Verifies what a search proposes until it has no more proposals, or time is over.
+    ///
+    /// A vector that is the same for every layer is verified first, from few bits to many, so that there is an answer early.
+    ///
+    /// # Errors
+    /// If a network cannot be made.
+    pub fn run(&mut self, search: &mut dyn Search, report: &mut dyn FnMut(Event<'_>)) -> Result<Account, RefineError> {
+        let mut account = Account::default();
+        let (least, most) = super::scheme::BITS;
+        for bits in (least..=most).map(|b| vec![b; self.task.quantizer.layers().len()]) {
+            if search.best().is_some() || self.is_over() {
+                break;
+            }
+            if search.allows(&bits) && self.known.refutes(&self.task, &bits)?.is_none() {
+                self.ask(search, &bits, &mut account, report)?;
+            }
+        }
+        while !self.is_over() {
+            let Some(bits) = self.known.next(&self.task, search)? else {
+                account.is_complete = true;
+                break;
+            };
+            self.ask(search, &bits, &mut account, report)?;
+        }
+        Ok(account)
+    }
+
+    /// The counterexamples, for a search's questions.
+    pub fn known(&mut self) -> &mut Known {
+        &mut self.known
+    }
+
+    /// What is refined.
+    pub fn task(&self) -> &Task<'t> {
+        &self.task
+    }
+
+    fn is_over(&self) -> bool {
+        let stop = self.effort.verification.stop.as_ref();
+        Instant::now() >= self.deadline || stop.is_some_and(|s| s.load(Ordering::Relaxed))
+    }
+
+    /// Verifies one vector and tells the search.
+    fn ask(
+        &mut self,
+        search: &mut dyn Search,
+        bits: &Bits,
+        account: &mut Account,
+        report: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), RefineError> {
+        let began = Instant::now();
+        let answer = self.verify(bits)?;
+        search.tell(bits, answer);
+        account.verified += 1;
+        match answer {
+            Answer::Accepted => {}
+            Answer::Refuted(_) => account.refuted += 1,
+            Answer::Undecided => account.undecided += 1,
+        }
+        report(Event::Verified { bits, answer, took: began.elapsed() });
+        Ok(())
+    }
+
+    /// Whether the network at some bits agrees with the original everywhere.
+    ///
+    /// # Claim
+    /// If the answer is `Accepted`, the relation holds on every input of every place.
+    fn verify(&mut self, bits: &[u8]) -> Result<Answer, RefineError> {
+        let candidate = self.task.candidate(bits)?;
+        // Bounds and attack decide most places; only then is it worth searching the others.
+        let quick = Verification { subproblems: 0, ..self.effort.verification.clone() };
+        let open = match self.round(&candidate, &self.order.clone(), &quick)? {
+            Round::Refuted(number) => return Ok(Answer::Refuted(number)),
+            Round::Open(open) => open,
+        };
+        match self.round(&candidate, &open, &self.effort.verification.clone())? {
+            Round::Refuted(number) => Ok(Answer::Refuted(number)),
+            Round::Open(open) if open.is_empty() => Ok(Answer::Accepted),
+            Round::Open(_) => Ok(Answer::Undecided),
+        }
+    }
+
+    /// Decides some places; several at a time where there are as many as threads.
+    fn round(&mut self, candidate: &Candidate, places: &[usize], options: &Verification) -> Result<Round, RefineError> {
+        let verifier = Verifier::new(candidate.question.lowered())?;
+        let threads = options.threads.max(1);
+        let many = places.len() >= threads;
+        let found = AtomicBool::new(false);
+        let decide = |&number: &usize| -> Result<(usize, Option<Verdict>), NotAClassifier> {
+            if found.load(Ordering::Relaxed) {
+                return Ok((number, None));
+            }
+            let place = &self.task.places[number];
+            let query = candidate.question.query(place.region.clone(), place.inside.clone(), self.known.inside(number));
+            let timeout = options.timeout.min(self.deadline.saturating_duration_since(Instant::now()));
+            let options = Verification { threads: if many { 1 } else { threads }, timeout, ..options.clone() };
+            let verdict = verifier.decide(&query, &options)?;
+            found.fetch_or(matches!(verdict, Verdict::Violated(_)), Ordering::Relaxed);
+            Ok((number, Some(verdict)))
+        };
+        let verdicts: Vec<_> = if many && threads > 1 {
+            places.par_iter().map(decide).collect::<Result<_, _>>()?
+        } else {
+            places.iter().map(decide).collect::<Result<_, _>>()?
+        };
+        Ok(self.judge(verdicts))
+    }
+
+    /// Learns from verdicts.
+    fn judge(&mut self, verdicts: Vec<(usize, Option<Verdict>)>) -> Round {
+        let (mut refuted, mut open) = (None, vec![]);
+        for (place, verdict) in verdicts {
+            match verdict {
+                Some(Verdict::Violated(witness)) => {
+                    let number = self.learn(place, &witness);
+                    refuted = refuted.or(Some(number));
+                }
+                Some(Verdict::Holds(_)) => {}
+                Some(Verdict::Undecided(_)) | None => open.push(place),
+            }
+        }
+        refuted.map_or(Round::Open(open), Round::Refuted)
+    }
+
+    /// Notes a counterexample; its number.
+    fn learn(&mut self, place: usize, witness: &Witness) -> usize {
+        self.order.retain(|p| *p != place);
+        self.order.insert(0, place);
+        self.known.add(Counterexample { place, input: witness.input().to_vec() })
+    }
+}
+
+/// What some places say.
+enum Round {
+    /// A counterexample, by its number.
+    Refuted(usize),
+    /// Places that are not decided.
+    Open(Vec<usize>),
+}
+
+impl Task<'_> {
+    /// The network at some bits.
+    ///
+    /// # Errors
+    /// If the scheme does not allow them.
+    pub fn quantized(&self, bits: &[u8]) -> Result<Quantized, RefineError> {
+        let schemes: Vec<LayerScheme> = bits.iter().map(|&bits| LayerScheme { bits, ..self.scheme }).collect();
+        Ok(self.quantizer.at(&schemes)?)
+    }
+
+    fn candidate(&self, bits: &[u8]) -> Result<Candidate, RefineError> {
+        let lowered = lower(&self.quantized(bits)?.model, self.profile)?;
+        let pair = Pair::new(self.original.clone(), Arc::new(lowered))?;
+        Ok(Candidate { question: pair.question(&self.relation)? })
+    }
+}
