@@ -6,7 +6,6 @@ mod confirm;
 mod decide;
 mod goal;
 mod milp;
-mod score;
 mod search;
 
 use std::sync::Arc;
