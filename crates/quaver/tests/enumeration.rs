@@ -510,7 +510,7 @@ fn add(net: &mut Net, len: usize, op: Op) -> NodeId {
 fn decide(net: Net, region: Region, terms: &[(usize, &str)], bound: &str) -> Verdict {
     let number = |text: &str| text.parse::<Ratio>().expect("a number");
     let terms = terms.iter().map(|(i, a)| (*i, number(a))).collect();
-    let forbidden = vec![Polyhedron { constraints: vec![Constraint { terms, bound: number(bound), strict: false }] }];
+    let forbidden = vec![Polyhedron::new(vec![Constraint { terms, bound: number(bound), strict: false }])];
     let query = Query { region, inside: None, candidates: vec![], forbidden };
     let lowered = lowered(net);
     Verifier::new(&lowered).expect("one input").decide(&query, &Options::default()).expect("a query that fits")

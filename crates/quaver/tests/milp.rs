@@ -157,7 +157,7 @@ fn polyhedra_agree_with_enumeration() {
             bound: exact(*bound),
             strict: *strict,
         };
-        let forbidden = vec![Polyhedron { constraints: rows.iter().map(constraint).collect() }];
+        let forbidden = vec![Polyhedron::new(rows.iter().map(constraint).collect())];
         let inside = |s: &Vec<f64>| {
             rows.iter().all(|(terms, bound, strict)| {
                 let sum: f64 = terms.iter().map(|(i, a)| a * s[*i]).sum();

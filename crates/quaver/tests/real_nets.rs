@@ -92,7 +92,7 @@ fn random_polyhedron(net: &Net, points: &[Vec<f64>], classes: usize, rng: &mut S
         }
         let zero = Ratio::from_dyadic(&Dyadic::zero());
         let c = Constraint { terms, bound: zero, strict: rng.random_bool(0.5) };
-        let all_before = Polyhedron { constraints: [all.constraints.clone(), vec![c.clone()]].concat() };
+        let all_before = Polyhedron::new([all.constraints.clone(), vec![c.clone()]].concat());
         let least = sum(&c, &output_of(net, &nearest(net, points, &all_before)[0]));
         let off = ["0", "0", "0", "1e-7", "0.001", "0.01", "0.1", "-0.001"][rng.random_range(0..8)];
         all.constraints.push(Constraint { bound: least.minus(&off.parse().expect("a number")), ..c });

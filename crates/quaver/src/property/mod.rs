@@ -1,6 +1,9 @@
 //! Closed statements about a net: a box of inputs and a claim about its outputs.
 
+mod corners;
+pub mod equivalence;
 mod query;
+mod score;
 pub mod vnnlib;
 
 use crate::model::ir::DType;
@@ -8,7 +11,9 @@ use crate::model::lower::Lowered;
 use crate::net::Node;
 use crate::num::Ratio;
 
-pub use query::{Constraint, Polyhedron, Query};
+pub use corners::{Corners, corners};
+pub use query::{Ball, Constraint, Polyhedron, Query};
+pub(crate) use score::score;
 
 /// All inputs between two corners, on the input's own grid (integers for an integer input, float32 values for a float
 /// input), corners included.

@@ -1,5 +1,7 @@
 //! Questions about linear constraints on a net's output: what every other claim becomes.
 
+use std::ops::Range;
+
 use super::{Region, Robustness, Ties};
 use crate::num::Ratio;
 
@@ -14,11 +16,29 @@ pub struct Constraint {
     pub strict: bool,
 }
 
-/// All points that satisfy every constraint; without constraints, every point.
+/// All points that satisfy every constraint; without constraints, every point. Where there is a ball, only those outside it.
 #[derive(Clone, Debug, Default)]
 pub struct Polyhedron {
-    /// The constraints.
+    /// The constraints. Bounds are compared with these alone: where there is a ball, every point outside it must satisfy them.
     pub constraints: Vec<Constraint>,
+    /// What decides exactly about a point that satisfies the constraints.
+    pub outside: Option<Ball>,
+}
+
+/// The points whose elements in a range have a sum of squares of at most `square`.
+#[derive(Clone, Debug)]
+pub struct Ball {
+    /// The elements.
+    pub elements: Range<usize>,
+    /// The square of the radius.
+    pub square: Ratio,
+}
+
+impl Polyhedron {
+    /// All points that satisfy constraints.
+    pub fn new(constraints: Vec<Constraint>) -> Self {
+        Polyhedron { constraints, outside: None }
+    }
 }
 
 /// Is there an input of a region whose output lies in one of the polyhedra? The claim that there is none `holds` or is `violated`.
@@ -43,7 +63,7 @@ impl Robustness {
             // An equal score refutes where the rival is the first of the two, or where any tie does.
             let strict = self.ties == Ties::First && rival > self.label;
             let terms = vec![(self.label, integer(1)), (rival, integer(-1))];
-            Polyhedron { constraints: vec![Constraint { terms, bound: integer(0), strict }] }
+            Polyhedron::new(vec![Constraint { terms, bound: integer(0), strict }])
         };
         let forbidden = (0..classes).filter(|&c| c != self.label).map(beaten).collect();
         let candidates = self.center.iter().cloned().collect();

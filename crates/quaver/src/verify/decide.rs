@@ -1,19 +1,19 @@
 //! The order in which a claim is decided.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use super::attack::{self, Attack, Confirm};
 use super::confirm::confirm;
-use super::goal::{Goal, margin};
-use super::score;
+use super::goal::{Goal, Row, margin};
 use super::search::{Outcome, Search};
 use super::{Engine, Limit, NotAClassifier, Options, Proof, Unfinished, Verdict, Witness, milp};
 use crate::bounds::{Analysis, Bounds, Prepared, analyse_until, interval_until, lower_bounds};
 use crate::certificate::Tracer;
 use crate::model::lower::Lowered;
 use crate::net::{Net, NodeId};
-use crate::property::{Query, Robustness};
+use crate::property::{Query, Robustness, score};
 
 /// Where the lower lines are chosen, one after the other until all goals are excluded: each choice is valid, the best bound counts.
 pub(super) const PLACES: [f64; 5] = [0.5, 0.3, 0.7, 0.0, 1.0];
@@ -61,7 +61,7 @@ impl<'a> Subject<'a> {
             return Err(NotAClassifier(format!("the claim is about one input and one output; the model has {found}")));
         };
         let prepared = Prepared::new(net);
-        Ok(Subject { profile: &lowered.profile, score: score::score(net, output), output, prepared })
+        Ok(Subject { profile: &lowered.profile, score: score(net, output), output, prepared })
     }
 
     fn net(&self) -> &'a Net {
@@ -359,20 +359,33 @@ impl View<'_> {
 
     /// The gap of each goal's best row by one backward pass, and which row it is.
     pub fn gaps_of_rows(&self, analysis: &Analysis, goals: &[&Goal]) -> Vec<(f64, usize)> {
-        let n = self.prepared.net.node(self.observed).len();
-        let count = goals.iter().map(|g| g.rows.len()).sum();
-        let mut coefficients = vec![0.0; count * n];
-        for (row, to) in goals.iter().flat_map(|g| &g.rows).zip(coefficients.chunks_mut(n)) {
-            row.terms.iter().for_each(|(i, a)| to[*i] = *a);
-        }
+        let (place, coefficients) = self.functionals(goals);
+        let count = coefficients.len() / self.prepared.net.node(self.observed).len().max(1);
         let sums = lower_bounds(self.prepared, analysis, self.observed, coefficients, count);
         let mut first = 0;
         let of = |goal: &&Goal| {
-            let own = &sums[first..first + goal.rows.len()];
+            let own: Vec<f64> = place[first..first + goal.rows.len()].iter().map(|&p| sums[p]).collect();
             first += goal.rows.len();
             self.gap(goal, &analysis.bounds[self.observed.0], |r| own[r])
         };
         goals.iter().map(of).collect()
+    }
+
+    /// The functionals of all rows, none twice: goals about classes have most in common. For each row the number of its own, and all coefficients.
+    fn functionals(&self, goals: &[&Goal]) -> (Vec<usize>, Vec<f64>) {
+        let n = self.prepared.net.node(self.observed).len();
+        let (mut known, mut coefficients) = (HashMap::new(), vec![]);
+        let mut number = |row: &Row| {
+            let bits: Vec<(usize, u64)> = row.terms.iter().map(|(i, a)| (*i, a.to_bits())).collect();
+            *known.entry(bits).or_insert_with(|| {
+                let first = coefficients.len();
+                coefficients.resize(first + n, 0.0);
+                row.terms.iter().for_each(|(i, a)| coefficients[first + i] = *a);
+                first / n
+            })
+        };
+        let place = goals.iter().flat_map(|g| &g.rows).map(&mut number).collect();
+        (place, coefficients)
     }
 }
 

@@ -95,12 +95,12 @@ impl Row {
 pub(super) struct Goal {
     pub rows: Vec<Row>,
     /// What they stand for.
-    pub exact: Vec<Constraint>,
+    pub exact: Polyhedron,
 }
 
 impl Goal {
     pub fn new(p: &Polyhedron) -> Self {
-        Goal { rows: p.constraints.iter().map(Row::new).collect(), exact: p.constraints.clone() }
+        Goal { rows: p.constraints.iter().map(Row::new).collect(), exact: p.clone() }
     }
 
     /// Whether a gap of some row proves that no point of the polyhedron is left.

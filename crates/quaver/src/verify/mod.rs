@@ -7,7 +7,6 @@ mod decide;
 mod enclose;
 mod goal;
 mod milp;
-mod score;
 mod search;
 
 use std::sync::Arc;

@@ -55,7 +55,7 @@ impl Inequality {
 pub type Union = Vec<Vec<Inequality>>;
 
 pub fn polyhedra(union: &Union) -> Vec<Polyhedron> {
-    let one = |all: &Vec<Inequality>| Polyhedron { constraints: all.iter().map(Inequality::constraint).collect() };
+    let one = |all: &Vec<Inequality>| Polyhedron::new(all.iter().map(Inequality::constraint).collect());
     union.iter().map(one).collect()
 }
 

@@ -7,14 +7,14 @@ use crate::vnnlib::Decimal;
 
 /// A bound and whether equality is outside.
 #[derive(Clone, Debug)]
-pub(super) struct End {
+pub(in crate::property) struct End {
     pub value: Ratio,
     pub strict: bool,
 }
 
 /// Exact bounds of one input element.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Interval {
+pub(in crate::property) struct Interval {
     pub lo: Option<End>,
     pub hi: Option<End>,
 }
@@ -60,14 +60,14 @@ impl Interval {
 
 /// What an input element can be.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Element {
+pub(in crate::property) struct Element {
     pub grid: Grid,
     pub dtype: DType,
 }
 
 /// Bounds of one element as a region has them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Rounded {
+pub(in crate::property) struct Rounded {
     /// A proof covers these.
     pub region: (f64, f64),
     /// A witness is taken from these.
@@ -148,7 +148,7 @@ fn is(end: &End, x: f64) -> bool {
 }
 
 /// A point of the grid near the middle.
-pub(super) fn middle((lo, hi): (f64, f64), element: Element) -> f64 {
+pub(in crate::property) fn middle((lo, hi): (f64, f64), element: Element) -> f64 {
     let middle = lo + (hi - lo) / 2.0;
     let near = match element.grid {
         Grid::Integer => middle.floor(),

@@ -309,7 +309,7 @@ impl Setting {
             forbidden: b
                 .polyhedra
                 .iter()
-                .map(|rows| Polyhedron { constraints: rows.iter().flat_map(Linear::constraints).collect() })
+                .map(|rows| Polyhedron::new(rows.iter().flat_map(Linear::constraints).collect()))
                 .collect(),
         };
         Part { lowered, query, cases: b.cases.clone(), layout: self.layout.clone(), between }

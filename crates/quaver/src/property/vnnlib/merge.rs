@@ -9,7 +9,7 @@ use crate::net::{Affine, From, Grid, Max, Move, Net, Node, NodeId, Op, Pointwise
 
 /// Which input elements are one and the same variable.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(in crate::property) struct Layout {
     /// The free variable of each input element; elements of all inputs of all networks in a row.
     pub free_of: Vec<usize>,
     /// What each free variable can be.
@@ -76,7 +76,7 @@ pub(super) fn is_single(nets: &[Arc<Lowered>], layout: &Layout, with_inputs: boo
 }
 
 /// The merged net: its output is every output in a row, then its input if that is asked for.
-pub(super) fn merged(nets: &[Arc<Lowered>], layout: &Layout, with_inputs: bool) -> Result<Lowered, SpecError> {
+pub(in crate::property) fn merged(nets: &[Arc<Lowered>], layout: &Layout, with_inputs: bool) -> Result<Lowered, SpecError> {
     if nets.iter().any(|l| !l.members.is_empty()) {
         let problem =
             format!("profile {} is about several runtimes, and the query needs a merged net", nets[0].profile);

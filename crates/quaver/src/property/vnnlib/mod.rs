@@ -4,10 +4,10 @@
 //! networks or tensors, or of inputs in other ways than by bounds, the nets are merged: one input with every free input element, one output with every
 //! output element (and the input, if constraints speak of it), so that each constraint is linear in the output.
 
-mod boxes;
+pub(super) mod boxes;
 mod check;
 mod group;
-mod merge;
+pub(super) mod merge;
 mod rows;
 
 use std::sync::Arc;
