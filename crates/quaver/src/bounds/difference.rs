@@ -213,8 +213,7 @@ impl<'c> Context<'c> {
         let h = self.middle();
         let (Some(e), Some(e2)) = (self.error(&h, 0, bounds[0]), self.error(&h, 1, bounds[1])) else { return nothing };
         let error = (sub_down(e2.0, e.1), sub_up(e2.1, e.0));
-        let segments =
-            ScalarFn::Piecewise(h).segments(false, first.0.min(second.0), first.1.max(second.1), Grid::Real);
+        let segments = ScalarFn::Piecewise(h).segments(false, first.0.min(second.0), first.1.max(second.1), Grid::Real);
         let slopes = segments.iter().map(|s| s.slope);
         let (least, most) = slopes.fold((f64::INFINITY, 0.0f64), |(a, b), s| (a.min(s), b.max(s)));
         let lower = chord(range, |d| if d < 0.0 { most } else { least }, -1.0, error.0);

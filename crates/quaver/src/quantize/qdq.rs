@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::QuantizeError;
 use super::activations::{ActivationScheme, Ranges, before_moves};
 use super::layers::{Kind, Layer};
 use super::quantizer::{Quantized, QuantizedTensor, Quantizer, fresh_name};
 use super::scheme::{BiasRule, Levels};
-use super::QuantizeError;
 use crate::model::ir::{DType, Data, Model, Node, Op, Tensor, Value, ValueId};
 
 /// The integers of a tensor with its scales: the inputs of a DequantizeLinear.
@@ -233,7 +233,12 @@ impl Writer {
         if dtype.integer_range() != Some(levels.range) {
             let clipped = self.value(&format!("{name}_clipped"), DType::F32, shape.clone(), None);
             let op = clip(levels, dtype.integer_range().unwrap_or(levels.range));
-            self.model.nodes.push(Node { name: format!("{name}_Clip"), op, inputs: vec![Some(source)], output: clipped });
+            self.model.nodes.push(Node {
+                name: format!("{name}_Clip"),
+                op,
+                inputs: vec![Some(source)],
+                output: clipped,
+            });
             source = clipped;
         }
         let integer = self.value(&format!("{name}_integer"), dtype, shape, None);

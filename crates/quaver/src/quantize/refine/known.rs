@@ -175,7 +175,11 @@ impl Known {
         let outputs = &execute(net, &[data.rows.clone()], data.labels.len())[0].center;
         let n = net.node(NodeId(net.outputs()[0].0)).len();
         let largest = |y: &[f64]| (0..y.len()).fold(0, |best, i| if y[i] > y[best] { i } else { best });
-        let right = data.labels.iter().enumerate().filter(|(k, label)| largest(&outputs[k * n + n / 2..(k + 1) * n]) == **label);
+        let right = data
+            .labels
+            .iter()
+            .enumerate()
+            .filter(|(k, label)| largest(&outputs[k * n + n / 2..(k + 1) * n]) == **label);
         let accuracy = right.count() as f64 / data.labels.len().max(1) as f64;
         self.accuracies.insert(bits.to_vec(), accuracy);
         Ok(accuracy)

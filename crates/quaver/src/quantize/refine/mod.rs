@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::search::{Answer, Bits, Search};
-use super::{LayerScheme, Quantized, QuantizeError, Quantizer};
+use super::search::{Answer, Bits, Search, Space};
+use super::{LayerScheme, QuantizeError, Quantized, Quantizer};
 use crate::model::lower::{LowerError, Lowered, lower};
 use crate::model::profile::Profile;
 use crate::property::Region;
@@ -136,18 +136,25 @@ impl<'t> Refinement<'t> {
 
     /// Verifies what a search proposes until it has no more proposals, or time is over.
     ///
-    /// A vector that is the same for every layer is verified first, from few bits to many, so that there is an answer early.
+    /// Vectors with the same bits in every layer, as far as the space allows, are verified first, from few bits to many, so that there is an answer early.
     ///
     /// # Errors
     /// If a network cannot be made.
-    pub fn run(&mut self, search: &mut dyn Search, report: &mut dyn FnMut(Event<'_>)) -> Result<Account, RefineError> {
+    pub fn run(
+        &mut self,
+        space: &Space,
+        search: &mut dyn Search,
+        report: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Account, RefineError> {
         let mut account = Account::default();
         let (least, most) = super::scheme::BITS;
-        for bits in (least..=most).map(|b| vec![b; self.task.quantizer.layers().len()]) {
+        let within =
+            |b: u8| (0..space.layers()).map(|l| b.clamp(*space.widths(l).start(), *space.widths(l).end())).collect();
+        for bits in (least..=most).map(within).collect::<Vec<Bits>>() {
             if search.best().is_some() || self.is_over() {
                 break;
             }
-            if search.allows(&bits) && self.known.refutes(&self.task, &bits)?.is_none() {
+            if search.answer(&bits).is_none() && self.known.refutes(&self.task, &bits)?.is_none() {
                 self.ask(search, &bits, &mut account, report)?;
             }
         }
