@@ -14,3 +14,14 @@ pub fn bar(rows: usize) -> ProgressBar {
         Err(_) => bar,
     }
 }
+
+/// A line that says what is going on; hidden where nobody looks.
+pub fn spinner() -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    match ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

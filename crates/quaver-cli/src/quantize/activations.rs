@@ -29,7 +29,7 @@ impl Activations {
             Source::Proved => {
                 let lowered = lower(model, &Float32)?;
                 let len = lowered.net.inputs().first().map_or(0, |&id| lowered.net.node(id).len());
-                let Some((lo, hi)) = &args.within else {
+                let Some((lo, hi)) = &args.refine.area.range else {
                     return Err(fail(
                         "proved ranges need the inputs they are proved for",
                         "give --box LO,HI, or --data X.npy",

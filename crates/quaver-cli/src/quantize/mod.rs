@@ -2,6 +2,7 @@
 
 mod activations;
 mod gpfq;
+mod refine;
 mod report;
 mod round;
 
@@ -18,7 +19,6 @@ use quaver::num::Ratio;
 use quaver::quantize::qdq::to_qdq;
 use quaver::quantize::{BiasRule, Quantized, Quantizer, WeightRule};
 
-use crate::ball::clip;
 use crate::inputs::Inputs;
 use crate::load;
 use crate::session::{Session, fail};
@@ -35,7 +35,8 @@ pub struct Args {
     /// Write the quantized model here, as ONNX
     #[arg(long, short, value_name = "OUT.onnx")]
     output: PathBuf,
-    /// How integers are chosen: by rounding each weight, or by greedy path following on data
+    /// How integers and bits are chosen: by rounding each weight, by greedy path following on data, or by rounding to the fewest bits that are proved to
+    /// keep the network equivalent
     #[arg(long, value_enum, default_value_t = Method::Round)]
     method: Method,
     /// Bits of the weights, 2 to 32: one number for all layers, or one for each, such as 8,6,4
@@ -61,9 +62,6 @@ pub struct Args {
     /// [default: data with --data, else proved]
     #[arg(long, value_enum, requires = "activations")]
     ranges: Option<Source>,
-    /// Smallest and largest value of an input element, such as 0,1
-    #[arg(long = "box", value_name = "LO,HI", value_parser = clip, allow_hyphen_values = true, requires = "activations")]
-    within: Option<(Ratio, Ratio)>,
     /// Multiply the ends of activations by this
     #[arg(long, value_name = "A", default_value = "1", requires = "activations")]
     alpha: Ratio,
@@ -82,12 +80,15 @@ pub struct Args {
     /// What is written: float32 weights, or integers with QuantizeLinear and DequantizeLinear [default: float; qdq with --activations]
     #[arg(long, value_enum)]
     format: Option<Format>,
+    #[command(flatten)]
+    refine: refine::Args,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Method {
     Round,
     Gpfq,
+    Refine,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -159,6 +160,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let quantized = match args.method {
         Method::Round => round::quantize(&job)?,
         Method::Gpfq => gpfq::quantize(&job)?,
+        Method::Refine => refine::quantize(&job, session)?,
     };
     job.conclude(&quantized, session)
 }

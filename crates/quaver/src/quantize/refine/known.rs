@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::boundary::Way;
 use super::{RefineError, Task};
 use crate::net::{Enclosure, NodeId, execute};
-use crate::num::round::{add_up, mul_up};
+use crate::num::round::{add_down, add_up, mul_down, mul_up};
 use crate::property::Constraint;
 use crate::property::equivalence::Question;
 use crate::quantize::search::{Bits, Oracle, Search};
@@ -30,15 +31,15 @@ pub struct Data {
 /// A constraint in f64, for sums that are rounded up: term (i, low, high) is at most the larger product.
 struct Row {
     terms: Vec<(usize, f64, f64)>,
-    /// Not above the exact bound.
-    bound: f64,
+    /// On both sides of the exact bound.
+    bound: (f64, f64),
     strict: bool,
 }
 
 impl Row {
     fn new(c: &Constraint) -> Self {
         let terms = c.terms.iter().map(|(i, a)| (*i, a.f64_down(), a.f64_up())).collect();
-        Row { terms, bound: c.bound.f64_down(), strict: c.strict }
+        Row { terms, bound: (c.bound.f64_down(), c.bound.f64_up()), strict: c.strict }
     }
 
     /// A number not below the sum less the bound.
@@ -47,10 +48,19 @@ impl Row {
             let ends = [y.lo(*i), y.hi(*i)];
             ends.iter().flat_map(|e| [mul_up(*low, *e), mul_up(*high, *e)]).fold(f64::NEG_INFINITY, f64::max)
         };
-        self.terms.iter().fold(-self.bound, |sum, t| add_up(sum, largest(t)))
+        self.terms.iter().fold(-self.bound.0, |sum, t| add_up(sum, largest(t)))
     }
 
-    /// Whether the row surely holds.
+    /// A number not above the sum less the bound.
+    fn least_excess(&self, y: &Enclosure) -> f64 {
+        let smallest = |(i, low, high): &(usize, f64, f64)| {
+            let ends = [y.lo(*i), y.hi(*i)];
+            ends.iter().flat_map(|e| [mul_down(*low, *e), mul_down(*high, *e)]).fold(f64::INFINITY, f64::min)
+        };
+        self.terms.iter().fold(-self.bound.1, |sum, t| add_down(sum, smallest(t)))
+    }
+
+    /// Whether a sum that exceeds the bound by so much satisfies the row.
     fn holds(&self, excess: f64) -> bool {
         if self.strict { excess < 0.0 } else { excess <= 0.0 }
     }
@@ -65,14 +75,26 @@ struct Seen {
     refuted_by: Option<usize>,
     /// How many refute.
     count: usize,
+    /// Whether rounding leaves it open if some of them refutes: then nothing can be proved.
+    unsure: bool,
     /// How far the nearest is from refuting.
     margin: f64,
+}
+
+/// What one output says.
+enum Said {
+    Refutes,
+    /// Rounding leaves it open.
+    Unsure,
+    /// How far it is from refuting.
+    Agrees(f64),
 }
 
 /// Known inputs: centres of places and counterexamples, and what each vector of bits gets on them.
 pub struct Known {
     rows: Vec<Vec<Row>>,
     all: Vec<Counterexample>,
+    ways: Vec<Way>,
     seen: HashMap<Bits, Seen>,
     accuracies: HashMap<Bits, f64>,
 }
@@ -81,11 +103,11 @@ pub struct Known {
 const MOST_SEEN: usize = 1 << 20;
 
 impl Known {
-    pub(super) fn new(question: &Question, task: &Task<'_>) -> Self {
+    pub(super) fn new(question: &Question, task: &Task<'_>, ways: Vec<Way>) -> Self {
         let rows = question.forbidden().iter().map(|p| p.constraints.iter().map(Row::new).collect()).collect();
         let center = |(place, p): (usize, &super::Place)| Some(Counterexample { place, input: p.center.clone()? });
         let all = task.places.iter().enumerate().filter_map(center).collect();
-        Known { rows, all, seen: HashMap::new(), accuracies: HashMap::new() }
+        Known { rows, all, ways, seen: HashMap::new(), accuracies: HashMap::new() }
     }
 
     /// The inputs, by number.
@@ -108,6 +130,16 @@ impl Known {
         Ok(self.look(task, bits)?.refuted_by)
     }
 
+    /// Whether nothing can be proved of a vector because of rounding at a known input.
+    pub(super) fn is_unsure(&mut self, task: &Task<'_>, bits: &[u8]) -> Result<bool, RefineError> {
+        Ok(self.look(task, bits)?.unsure)
+    }
+
+    /// The original's class changes in this place.
+    pub(super) fn changing(&self) -> Option<usize> {
+        self.ways.first().map(|way| way.place)
+    }
+
     /// The next vector that a search proposes.
     pub(super) fn next(&mut self, task: &Task<'_>, search: &mut dyn Search) -> Result<Option<Bits>, RefineError> {
         let mut asked = self.oracle(task);
@@ -122,26 +154,15 @@ impl Known {
 
     /// Executes both networks on the inputs that a vector has not seen.
     fn look(&mut self, task: &Task<'_>, bits: &[u8]) -> Result<Seen, RefineError> {
-        let nothing = Seen { inputs: 0, refuted_by: None, count: 0, margin: f64::INFINITY };
+        let nothing = Seen { inputs: 0, refuted_by: None, count: 0, unsure: false, margin: f64::INFINITY };
         let mut seen = self.seen.get(bits).copied().unwrap_or(nothing);
         if seen.inputs == self.all.len() {
             return Ok(seen);
         }
         let question = task.candidate(bits)?.question;
-        let net = &question.lowered().net;
-        let new = &self.all[seen.inputs..];
-        let rows: Vec<f64> = new.iter().flat_map(|c| c.input.iter().copied()).collect();
-        let outputs = &execute(net, &[rows], new.len())[0];
-        let n = net.node(net.outputs()[0]).len();
-        for k in 0..new.len() {
-            let part = |of: &Vec<f64>| of[k * n..(k + 1) * n].to_vec();
-            let one = Enclosure { center: part(&outputs.center), radius: outputs.radius.as_ref().map(part) };
-            let (refutes, margin) = self.judge(&one);
-            if refutes {
-                seen.refuted_by = seen.refuted_by.or(Some(seen.inputs + k));
-                seen.count += 1;
-            }
-            seen.margin = seen.margin.min(margin);
+        self.execute(&question, &mut seen);
+        if seen.inputs == 0 && seen.refuted_by.is_none() {
+            self.walk(&question, &mut seen);
         }
         seen.inputs = self.all.len();
         if self.seen.len() >= MOST_SEEN {
@@ -151,17 +172,57 @@ impl Known {
         Ok(seen)
     }
 
-    /// Whether an output surely lies in a forbidden polyhedron, and how far it is from the nearest.
-    fn judge(&self, output: &Enclosure) -> (bool, f64) {
-        let mut nearest = f64::INFINITY;
+    /// Executes both networks on the inputs that are new.
+    fn execute(&self, question: &Question, seen: &mut Seen) {
+        let net = &question.lowered().net;
+        let new = &self.all[seen.inputs..];
+        let rows: Vec<f64> = new.iter().flat_map(|c| c.input.iter().copied()).collect();
+        let outputs = &execute(net, &[rows], new.len())[0];
+        let n = net.node(net.outputs()[0]).len();
+        for k in 0..new.len() {
+            let part = |of: &Vec<f64>| of[k * n..(k + 1) * n].to_vec();
+            let one = Enclosure { center: part(&outputs.center), radius: outputs.radius.as_ref().map(part) };
+            match self.judge(&one) {
+                Said::Refutes => {
+                    seen.refuted_by = seen.refuted_by.or(Some(seen.inputs + k));
+                    seen.count += 1;
+                }
+                Said::Unsure => (seen.unsure, seen.margin) = (true, 0.0),
+                Said::Agrees(margin) => seen.margin = seen.margin.min(margin),
+            }
+        }
+    }
+
+    /// Looks for a counterexample where the original's class changes.
+    fn walk(&mut self, question: &Question, seen: &mut Seen) {
+        let net = &question.lowered().net;
+        for k in 0..self.ways.len() {
+            let input = self.ways[k].between(question);
+            let output = execute(net, &[input.clone()], 1).swap_remove(0);
+            match self.judge(&output) {
+                Said::Refutes => {
+                    let number = self.add(Counterexample { place: self.ways[k].place, input });
+                    (seen.refuted_by, seen.count) = (Some(number), seen.count + 1);
+                    return;
+                }
+                Said::Unsure => (seen.unsure, seen.margin) = (true, 0.0),
+                Said::Agrees(_) => {}
+            }
+        }
+    }
+
+    /// Whether an output lies in a forbidden polyhedron.
+    fn judge(&self, output: &Enclosure) -> Said {
+        let (mut nearest, mut unsure) = (f64::INFINITY, false);
         for polyhedron in &self.rows {
             let excesses: Vec<f64> = polyhedron.iter().map(|row| row.excess(output)).collect();
             if polyhedron.iter().zip(&excesses).all(|(row, e)| row.holds(*e)) {
-                return (true, 0.0);
+                return Said::Refutes;
             }
+            unsure |= polyhedron.iter().all(|row| row.holds(row.least_excess(output)));
             nearest = nearest.min(excesses.into_iter().fold(f64::NEG_INFINITY, f64::max));
         }
-        (false, nearest)
+        if unsure { Said::Unsure } else { Said::Agrees(nearest) }
     }
 
     /// The share of data whose first largest output of the quantized network is the label.
@@ -196,7 +257,7 @@ pub struct Asked<'k> {
 
 impl Asked<'_> {
     fn look(&mut self, bits: &[u8]) -> Seen {
-        let lost = Seen { inputs: 0, refuted_by: Some(0), count: 1, margin: 0.0 };
+        let lost = Seen { inputs: 0, refuted_by: Some(0), count: 1, unsure: false, margin: 0.0 };
         match self.failed {
             Some(_) => lost,
             None => self.known.look(self.task, bits).unwrap_or_else(|error| {

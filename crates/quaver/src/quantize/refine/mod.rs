@@ -6,6 +6,7 @@
 //! # Source
 //! J. B. P. Matos Jr., CEG4N: counter-example guided neural network quantization refinement, chapter 3, algorithm 1.
 
+mod boundary;
 mod known;
 
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::search::{Answer, Bits, Search, Space};
+use super::search::{Answer, Bits, Oracle, Search, Space};
 use super::{LayerScheme, QuantizeError, Quantized, Quantizer};
 use crate::model::lower::{LowerError, Lowered, lower};
 use crate::model::profile::Profile;
 use crate::property::Region;
 use crate::property::equivalence::{Pair, PairError, Question, Relation};
 use crate::verify::{NotAClassifier, Options as Verification, Verdict, Verifier, Witness};
+use boundary::Way;
 pub use known::{Counterexample, Data, Known};
 
 /// Inputs on which both networks must agree.
@@ -103,6 +105,10 @@ pub struct Account {
     pub undecided: u64,
     /// Whether the search came to its own end.
     pub is_complete: bool,
+    /// Whether no number of bits was enough where all layers have the same: then the search is not begun.
+    pub is_hopeless: bool,
+    /// A place in which the original's class changes. Networks with other weights change it elsewhere, if only a little.
+    pub changing: Option<usize>,
 }
 
 /// A network at some bits beside the original.
@@ -129,7 +135,8 @@ impl<'t> Refinement<'t> {
         let most = vec![super::scheme::BITS.1; task.quantizer.layers().len()];
         let question = task.candidate(&most)?.question;
         Verifier::new(question.lowered())?;
-        let known = Known::new(&question, &task);
+        let quick = Verification { timeout: effort.timeout / 10, ..effort.verification.clone() };
+        let known = Known::new(&question, &task, Way::all(&task, &quick));
         let order = (0..task.places.len()).collect();
         Ok(Refinement { known, order, deadline: Instant::now() + effort.timeout, effort, task })
     }
@@ -146,7 +153,7 @@ impl<'t> Refinement<'t> {
         search: &mut dyn Search,
         report: &mut dyn FnMut(Event<'_>),
     ) -> Result<Account, RefineError> {
-        let mut account = Account::default();
+        let mut account = Account { changing: self.known.changing(), ..Account::default() };
         let (least, most) = super::scheme::BITS;
         let within =
             |b: u8| (0..space.layers()).map(|l| b.clamp(*space.widths(l).start(), *space.widths(l).end())).collect();
@@ -158,7 +165,8 @@ impl<'t> Refinement<'t> {
                 self.ask(search, &bits, &mut account, report)?;
             }
         }
-        while !self.is_over() {
+        account.is_hopeless = search.best().is_none() && !self.is_over();
+        while !(self.is_over() || account.is_hopeless) {
             let Some(bits) = self.known.next(&self.task, search)? else {
                 account.is_complete = true;
                 break;
@@ -168,9 +176,15 @@ impl<'t> Refinement<'t> {
         Ok(account)
     }
 
-    /// The counterexamples, for a search's questions.
-    pub fn known(&mut self) -> &mut Known {
-        &mut self.known
+    /// The centres of places and the counterexamples.
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// Asks what is known of vectors; beside it, whether there is data for accuracy.
+    pub fn ask_about<T>(&mut self, ask: impl FnOnce(&mut dyn Oracle, bool) -> T) -> T {
+        let has_data = self.task.data.is_some();
+        ask(&mut self.known.oracle(&self.task), has_data)
     }
 
     /// What is refined.
@@ -209,6 +223,9 @@ impl<'t> Refinement<'t> {
     /// # Claim
     /// If the answer is `Accepted`, the relation holds on every input of every place.
     fn verify(&mut self, bits: &[u8]) -> Result<Answer, RefineError> {
+        if self.known.is_unsure(&self.task, bits)? {
+            return Ok(Answer::Undecided);
+        }
         let candidate = self.task.candidate(bits)?;
         // Bounds and attack decide most places; only then is it worth searching the others.
         let quick = Verification { subproblems: 0, ..self.effort.verification.clone() };
