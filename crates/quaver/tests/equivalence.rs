@@ -11,8 +11,8 @@ use std::time::Duration;
 use quaver::model::ir::DType;
 use quaver::model::lower::{Lowered, Softmax};
 use quaver::net::{
-    Affine, Grid, LinearMap, Net, Node, Op, Piecewise, Pointwise, Quantization, Rounding, ScalarFn, Spread, execute_all,
-    execute_exact,
+    Affine, Grid, LinearMap, Net, Node, Op, Piecewise, Pointwise, Quantization, Rounding, ScalarFn, Spread,
+    execute_all, execute_exact,
 };
 use quaver::num::Ratio;
 use quaver::property::equivalence::{Norm, Pair, Question, Relation};
@@ -53,7 +53,9 @@ fn with_last(net: &Net, change: impl FnOnce(&mut Node)) -> Net {
     let mut change = Some(change);
     for id in net.ids() {
         let mut node = net.node(id).clone();
-        if id == last && let Some(change) = change.take() {
+        if id == last
+            && let Some(change) = change.take()
+        {
             change(&mut node);
         }
         out.add(node);
@@ -88,7 +90,8 @@ fn nearly(net: &Net, rng: &mut StdRng) -> Net {
 /// A meaning for integers, which differs from output to output or not.
 fn meaning(n: usize, rng: &mut StdRng) -> Quantization {
     let mut scale = || [0.25, 2.0, 1.0, f64::from(0.1f32)][rng.random_range(0..4)];
-    let scale = if n.is_multiple_of(2) { Spread::all(scale()) } else { Spread::each((0..n).map(|_| scale()).collect()) };
+    let scale =
+        if n.is_multiple_of(2) { Spread::all(scale()) } else { Spread::each((0..n).map(|_| scale()).collect()) };
     Quantization { scale, zero_point: Spread::all(rng.random_range(-3..=3)) }
 }
 
@@ -109,7 +112,8 @@ impl Case {
         if meaningful {
             let first = meaning(classes, &mut rng);
             let second = if rng.random_bool(0.5) { first.clone() } else { meaning(classes, &mut rng) };
-            nets = [(&nets[0], first), (&nets[1], second)].map(|(n, q)| with_last(n, |last| last.quantization = Some(q)));
+            nets =
+                [(&nets[0], first), (&nets[1], second)].map(|(n, q)| with_last(n, |last| last.quantization = Some(q)));
         }
         // An integer without a meaning cannot be compared with a real number.
         if nets[0].node(nets[0].outputs()[0]).grid != nets[1].node(nets[1].outputs()[0]).grid {
@@ -235,7 +239,8 @@ fn check(case: &Case, stated: &Stated, seed: u64) -> Vec<Seen> {
     let verifier = Verifier::new(question.lowered()).expect("one input and one output");
     let violating: Vec<bool> = (0..case.points.len()).map(|at| case.violates(stated, at)).collect();
     let truth = !violating.contains(&true);
-    let options = |blind: bool| Options { timeout: Duration::from_secs(if blind { 1 } else { 20 }), seed, ..Options::default() };
+    let options =
+        |blind: bool| Options { timeout: Duration::from_secs(if blind { 1 } else { 20 }), seed, ..Options::default() };
     let name = format!("{stated:?}").split(['(', ',']).take(2).collect::<Vec<_>>().join(" ");
     let mut seen = vec![];
     // Once with witnesses from everywhere, once from one point, so that proofs are on their own.
@@ -244,7 +249,8 @@ fn check(case: &Case, stated: &Stated, seed: u64) -> Vec<Seen> {
     for inside in [None, Some(at(only))] {
         let blind = inside.is_some();
         let start = std::time::Instant::now();
-        let verdict = verifier.decide(&question.query(case.region.clone(), inside, vec![]), &options(blind)).expect("a verdict");
+        let verdict =
+            verifier.decide(&question.query(case.region.clone(), inside, vec![]), &options(blind)).expect("a verdict");
         let fault = match &verdict {
             Verdict::Holds(_) if !truth => Some("`holds` is wrong".into()),
             Verdict::Holds(p) => excess(case, stated, p.margin()),
@@ -257,13 +263,23 @@ fn check(case: &Case, stated: &Stated, seed: u64) -> Vec<Seen> {
                 (!right || !shown).then(|| format!("a wrong witness {:?}", w.input()))
             }
         };
-        eprintln!("{seed} {stated:?} blind {blind} truth {truth} {:?} {:?}", start.elapsed(), match &verdict { Verdict::Undecided(u) => format!("{u:?}"), _ => String::new() });
+        eprintln!(
+            "{seed} {stated:?} blind {blind} truth {truth} {:?} {:?}",
+            start.elapsed(),
+            match &verdict {
+                Verdict::Undecided(u) => format!("{u:?}"),
+                _ => String::new(),
+            }
+        );
         let word = match verdict {
             Verdict::Holds(_) => "holds",
             Verdict::Violated(_) => "violated",
             Verdict::Undecided(_) => "undecided",
         };
-        seen.push((format!("{name} {word}{}", if blind { " blind" } else { "" }), fault.map(|f| format!("{stated:?}: {f}"))));
+        seen.push((
+            format!("{name} {word}{}", if blind { " blind" } else { "" }),
+            fault.map(|f| format!("{stated:?}: {f}")),
+        ));
     }
     seen
 }
@@ -341,10 +357,8 @@ fn copying(n: usize, grid: Grid, reversed: bool) -> Net {
     let mut net = Net::new();
     let node = |name: &str, op, range| Node { name: name.into(), shape: vec![n], op, grid, range, quantization: None };
     let x = net.add(node("x", Op::Input(0), (-9.0, 9.0)));
-    let from = (0..n).map(|i| quaver::net::From::Element {
-        source: 0,
-        index: if reversed { n - 1 - i } else { i } as u32,
-    });
+    let from =
+        (0..n).map(|i| quaver::net::From::Element { source: 0, index: if reversed { n - 1 - i } else { i } as u32 });
     let op = Op::Move(quaver::net::Move { sources: vec![x], from: from.collect() });
     let range = net.range_of(&op);
     let y = net.add(node("y", op, range));
@@ -400,7 +414,9 @@ fn the_finer_grid_is_common() {
 fn distances_of_real_nets_are_decided_up_to_the_stated_gap() {
     let [a, b] = [false, true].map(|reversed| Arc::new(as_float(copying(3, Grid::Real, reversed))));
     let pair = Pair::new(a, b).expect("a pair");
-    for (norm, above, below) in [(Norm::L1, "4.001", "3.99"), (Norm::LInf, "2.001", "1.99"), (Norm::L2, "2.8299", "2.82")] {
+    for (norm, above, below) in
+        [(Norm::L1, "4.001", "3.99"), (Norm::LInf, "2.001", "1.99"), (Norm::L2, "2.8299", "2.82")]
+    {
         let epsilon = |text: &str| Relation::Epsilon { norm, epsilon: text.parse().expect("a number") };
         assert_eq!(decided(&pair, &epsilon(above), "-1", "1"), "holds", "{norm}");
         assert_eq!(decided(&pair, &epsilon(below), "-1", "1"), "violated", "{norm}");
@@ -413,9 +429,13 @@ fn distances_of_real_nets_are_decided_up_to_the_stated_gap() {
 fn what_does_not_fit_is_refused() {
     let net = |n, grid| as_float(copying(n, grid, false));
     let two = |a: Lowered, b: Lowered| Pair::new(Arc::new(a), Arc::new(b));
-    let said = |pair: Result<Pair, _>| -> String { pair.err().map_or(String::new(), |e: quaver::property::equivalence::PairError| e.to_string()) };
+    let said = |pair: Result<Pair, _>| -> String {
+        pair.err().map_or(String::new(), |e: quaver::property::equivalence::PairError| e.to_string())
+    };
     assert!(said(two(net(2, Grid::Real), net(3, Grid::Real))).contains("input has shape [2], the second's [3]"));
-    assert!(said(two(net(2, Grid::Real), lowered(copying(2, Grid::Integer, false)))).contains("float32, the second's int8"));
+    assert!(
+        said(two(net(2, Grid::Real), lowered(copying(2, Grid::Integer, false)))).contains("float32, the second's int8")
+    );
     let pair = two(net(2, Grid::Real), net(2, Grid::Real)).expect("a pair");
     let refused = |pair: &Pair, relation| pair.question(&relation).err().expect("refused").to_string();
     assert!(refused(&pair, Relation::TopK(2)).contains("the first 2 of 2 classes"));

@@ -214,7 +214,13 @@ impl Job<'_> {
             None => String::new(),
         };
         for (k, c) in counts.iter().enumerate() {
-            session.say(format!("{}{} hold, {} violated, {} undecided", radius(k), c.holds, c.violated, c.undecided))?;
+            session.say(format!(
+                "{}{} hold, {} violated, {} undecided",
+                radius(k),
+                c.holds,
+                c.violated,
+                c.undecided
+            ))?;
         }
         session.say(format!("{seconds:.2} s"))
     }

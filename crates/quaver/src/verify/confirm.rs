@@ -27,7 +27,8 @@ pub(super) fn confirm(
     let output = &execute(net, &[input.to_vec()], 1)[0];
     let polyhedron = output_goals.iter().zip(&query.forbidden).position(|(goal, exact)| {
         goal.nearly_reached(&output.center)
-            && (surely_inside(exact, output) || (output.radius.is_some() && is_exact(net) && exactly(net, input, exact)))
+            && (surely_inside(exact, output)
+                || (output.radius.is_some() && is_exact(net) && exactly(net, input, exact)))
     })?;
     let (input, outputs, profile) = (input.to_vec(), output.center.clone(), profile.to_string());
     Some(Witness { input, outputs, polyhedron, profile })
@@ -40,7 +41,8 @@ fn satisfies(c: &Constraint, sum: &Ratio) -> bool {
 
 /// Whether every output of an enclosure lies in a polyhedron.
 fn surely_inside(p: &Polyhedron, output: &Enclosure) -> bool {
-    p.constraints.iter().all(|c| surely(c, output)) && p.outside.as_ref().is_none_or(|ball| surely_outside(ball, output))
+    p.constraints.iter().all(|c| surely(c, output))
+        && p.outside.as_ref().is_none_or(|ball| surely_outside(ball, output))
 }
 
 /// Whether every output of an enclosure lies outside a ball: the sum of the least squares is above that of the radius.

@@ -77,7 +77,8 @@ fn outside(outputs: usize, meanings: &[Option<Quantization>; 2], difference: &Di
 /// The sum of magnitudes is above epsilon where it is with the right signs, and with no others.
 fn signed(outputs: usize, meanings: &[Option<Quantization>; 2], epsilon: &Ratio) -> Result<Cases, PairError> {
     if outputs > SIGNED {
-        let problem = format!("a distance in L1 of {outputs} outputs has 2^{outputs} cases, and {SIGNED} outputs are the most");
+        let problem =
+            format!("a distance in L1 of {outputs} outputs has 2^{outputs} cases, and {SIGNED} outputs are the most");
         return Err(refused(problem, "write it for --norm linf, or decide it by `quaver equivalence`"));
     }
     let of = |combination: u32| {
@@ -95,7 +96,10 @@ fn signed(outputs: usize, meanings: &[Option<Quantization>; 2], epsilon: &Ratio)
 fn ranked(outputs: usize, k: usize) -> Result<Cases, PairError> {
     if k == 0 || k >= outputs {
         let problem = format!("the first {k} of {outputs} classes say nothing");
-        return Err(refused(problem, format!("ask for 1 to {} classes, of at least 2", outputs.saturating_sub(1).max(1))));
+        return Err(refused(
+            problem,
+            format!("ask for 1 to {} classes, of at least 2", outputs.saturating_sub(1).max(1)),
+        ));
     }
     let count = (0..k as u64).try_fold(outputs as u64, |n, i| Some(n.checked_mul(outputs as u64 - 1 - i)? / (i + 1)));
     let constraints = count.and_then(|n| n.checked_mul((outputs - 1 + k) as u64));
@@ -111,7 +115,10 @@ fn ranked(outputs: usize, k: usize) -> Result<Cases, PairError> {
             // Rivals that B prefers come first: what A says of them matters most.
             let rest = others.iter().filter(|o| !before.contains(o));
             let in_a = before.iter().chain(rest).map(|&rival| first(0, class, rival));
-            cases.push((Polyhedron::new(in_b.chain(in_a).collect()), Difference::Classes { class, before: before.clone() }));
+            cases.push((
+                Polyhedron::new(in_b.chain(in_a).collect()),
+                Difference::Classes { class, before: before.clone() },
+            ));
         }
     }
     Ok(cases)
@@ -128,7 +135,8 @@ fn subsets(of: &[usize], k: usize) -> Vec<Vec<usize>> {
     if k == 0 {
         return vec![vec![]];
     }
-    let with_first = |i: usize| subsets(&of[i + 1..], k - 1).into_iter().map(move |rest| [&[of[i]], &rest[..]].concat());
+    let with_first =
+        |i: usize| subsets(&of[i + 1..], k - 1).into_iter().map(move |rest| [&[of[i]], &rest[..]].concat());
     (0..of.len()).flat_map(with_first).collect()
 }
 

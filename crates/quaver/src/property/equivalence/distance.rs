@@ -106,7 +106,12 @@ impl Summed {
         let element = |i: usize| From::Element { source: 1, index: i as u32 };
         let first = std::iter::once(From::Element { source: 0, index: 0 });
         let from = first.chain((0..self.outputs).map(element)).collect();
-        added(net, "distance and differences", 1 + self.outputs, Op::Move(Move { sources: vec![sum, differences], from }))
+        added(
+            net,
+            "distance and differences",
+            1 + self.outputs,
+            Op::Move(Move { sources: vec![sum, differences], from }),
+        )
     }
 }
 

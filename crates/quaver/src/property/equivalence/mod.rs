@@ -144,7 +144,8 @@ impl Pair {
             }
         }
         if a.input_types != b.input_types {
-            let problem = format!("the first network's input is {}, the second's {}", a.input_types[0], b.input_types[0]);
+            let problem =
+                format!("the first network's input is {}, the second's {}", a.input_types[0], b.input_types[0]);
             let cure = "give both networks inputs of one type, such as float32 with a QuantizeLinear in front";
             return Err(refused(problem, cure));
         }
@@ -176,7 +177,8 @@ impl Pair {
         let mut notes: Vec<String> = self.nets().iter().flat_map(|l| l.notes.clone()).collect();
         notes.dedup();
         if meaning(&self.a) != meaning(&self.b) {
-            notes.push("the same integers are given to both networks, which read them as different real numbers".into());
+            notes
+                .push("the same integers are given to both networks, which read them as different real numbers".into());
         }
         notes
     }

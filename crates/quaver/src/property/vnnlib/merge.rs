@@ -76,7 +76,11 @@ pub(super) fn is_single(nets: &[Arc<Lowered>], layout: &Layout, with_inputs: boo
 }
 
 /// The merged net: its output is every output in a row, then its input if that is asked for.
-pub(in crate::property) fn merged(nets: &[Arc<Lowered>], layout: &Layout, with_inputs: bool) -> Result<Lowered, SpecError> {
+pub(in crate::property) fn merged(
+    nets: &[Arc<Lowered>],
+    layout: &Layout,
+    with_inputs: bool,
+) -> Result<Lowered, SpecError> {
     if nets.iter().any(|l| !l.members.is_empty()) {
         let problem =
             format!("profile {} is about several runtimes, and the query needs a merged net", nets[0].profile);
