@@ -57,7 +57,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         fail(format!("{}: {e}", args.model.display()), "give an autoencoder, or use `quaver robustness`")
     })?;
     let inputs = Inputs::read(session.files, std::slice::from_ref(&args.inputs), &lowered)?;
-    let (radius, rows) = (args.radius.value(&lowered)?, rows(&args.indices, &inputs, &args.inputs)?);
+    let (radius, rows) = (args.radius.value(&lowered)?, rows(&args.indices, inputs.rows, &args.inputs)?);
     let start = Instant::now();
     if !session.json {
         announce(args, &lowered, rows.len(), session)?;

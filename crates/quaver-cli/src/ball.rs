@@ -12,7 +12,6 @@ use anyhow::Result;
 use quaver::model::lower::Lowered;
 use quaver::num::Ratio;
 
-use crate::inputs::Inputs;
 use crate::session::fail;
 
 /// A radius and how it was written.
@@ -93,14 +92,14 @@ pub fn clip(text: &str) -> Result<(Ratio, Ratio), String> {
 }
 
 /// The rows that were asked for; all of them where none were named.
-pub fn rows(indices: &[Rows], inputs: &Inputs, path: &Path) -> Result<Vec<usize>> {
+pub fn rows(indices: &[Rows], count: usize, path: &Path) -> Result<Vec<usize>> {
     if indices.is_empty() {
-        return Ok((0..inputs.rows).collect());
+        return Ok((0..count).collect());
     }
     let last = indices.iter().map(|r| r.0.end).max().unwrap_or(0);
-    if last > inputs.rows {
-        let problem = format!("--indices names row {}, and {} has {} rows", last - 1, path.display(), inputs.rows);
-        return Err(fail(problem, format!("rows are counted from 0: use rows up to {}", inputs.rows - 1)));
+    if last > count {
+        let problem = format!("--indices names row {}, and {} has {} rows", last - 1, path.display(), count);
+        return Err(fail(problem, format!("rows are counted from 0: use rows up to {}", count - 1)));
     }
     Ok(indices.iter().flat_map(|r| r.0.clone()).collect())
 }

@@ -92,6 +92,21 @@ fn rows_of(array: &Array, node: &Node) -> Result<usize> {
     Ok(rows)
 }
 
+/// How many rows an array has whose elements bound the elements of a model's input: its type, or float64 for a float.
+pub fn rows_between(array: &Array, lowered: &Lowered) -> Result<usize> {
+    let (node, wanted) = (lowered.net.node(lowered.net.inputs()[0]), lowered.input_types[0]);
+    let rows = rows_of(array, node)?;
+    let float = wanted.integer_range().is_none();
+    if array.dtype() != Some(wanted) && !(float && array.dtype().is_none()) {
+        let problem = format!("{}: is {}, and input `{}` is {wanted}", array.place, array.type_name(), node.name);
+        return Err(fail(problem, format!("save the corners as x.astype(numpy.{wanted})")));
+    }
+    match (0..array.len()).find(|&i| !array.at(i).is_finite()) {
+        Some(i) => Err(fail(format!("{} is {}", array.element(i), array.at(i)), "give finite corners")),
+        None => Ok(rows),
+    }
+}
+
 /// Refuses elements that are not exactly values of the input's type, naming the first.
 fn check_type(array: &Array, node: &Node, wanted: quaver::model::ir::DType) -> Result<()> {
     let float = wanted.integer_range().is_none();

@@ -7,6 +7,7 @@ mod compare;
 mod demo;
 mod doctor;
 mod engine;
+mod equivalence;
 mod format;
 mod inputs;
 mod inspect;
@@ -57,6 +58,7 @@ enum Command {
     Run(run::Args),
     Compare(compare::Args),
     Robustness(robustness::Args),
+    Equivalence(equivalence::Args),
     Verify(verify::Args),
     Supports(supports::Args),
     Spec(spec::Args),
@@ -82,6 +84,7 @@ impl Cli {
             Command::Run(args) => run::run(&args, session),
             Command::Compare(args) => compare::run(&args, session),
             Command::Robustness(args) => robustness::run(&args, session),
+            Command::Equivalence(args) => equivalence::run(&args, session),
             Command::Verify(args) => verify::run(&args, session),
             Command::Supports(args) => supports::run(&args, session),
             Command::Spec(args) => spec::run(&args, session),

@@ -192,7 +192,7 @@ impl<'a> Job<'a> {
             fail(format!("{}: {e}", args.model.display()), "give a model that ends in one score for each class")
         })?;
         let inputs = Inputs::read(session.files, std::slice::from_ref(&args.inputs), lowered)?;
-        let rows = rows(&args.indices, &inputs, &args.inputs)?;
+        let rows = rows(&args.indices, inputs.rows, &args.inputs)?;
         let classes = classes(lowered, &inputs, &rows);
         let labels = match &args.labels {
             Some(path) => labels(&Array::read(session.files, path)?, &inputs, lowered)?,
@@ -389,7 +389,7 @@ fn labels(array: &Array, inputs: &Inputs, lowered: &Lowered) -> Result<Vec<usize
 }
 
 /// `[3] 0.25 -> 0.5, ...` for the elements that differ.
-fn changes(from: &[f64], to: &[f64]) -> String {
+pub fn changes(from: &[f64], to: &[f64]) -> String {
     let changed: Vec<usize> = (0..from.len()).filter(|&i| from[i] != to[i]).collect();
     if changed.is_empty() {
         return "the input itself".into();
@@ -398,7 +398,7 @@ fn changes(from: &[f64], to: &[f64]) -> String {
     format::first_few(changed.iter().map(one), SHOWN)
 }
 
-fn write_witnesses(path: &std::path::Path, lowered: &Lowered, witnesses: &[Vec<f64>]) -> Result<()> {
+pub fn write_witnesses(path: &std::path::Path, lowered: &Lowered, witnesses: &[Vec<f64>]) -> Result<()> {
     let node = lowered.net.node(lowered.net.inputs()[0]);
     let shape: Vec<usize> = [witnesses.len()].iter().chain(row_shape(node)).copied().collect();
     let mut writer = Writer::create(path, &shape, lowered.input_types[0])?;

@@ -2,6 +2,7 @@
 
 mod backdoor;
 pub mod draft;
+mod equivalence;
 mod expression;
 mod polyhedron;
 mod robustness;
@@ -15,7 +16,7 @@ use quaver::vnnlib::Version;
 use crate::session::{Session, fail};
 use draft::Draft;
 
-/// Write a VNN-LIB query about a model, for `quaver verify` or another verifier.
+/// Write a VNN-LIB query about a model or two, for `quaver verify` or another verifier.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -27,6 +28,7 @@ enum Kind {
     Robustness(robustness::Args),
     Backdoor(backdoor::Args),
     Polyhedron(polyhedron::Args),
+    Equivalence(equivalence::Args),
 }
 
 /// What the kinds share.
@@ -76,13 +78,13 @@ enum Ties {
 
 /// Runs the command.
 pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
-    let (target, draft) = match &args.kind {
-        Kind::Robustness(args) => (&args.target, robustness::draft(args, session)?),
-        Kind::Backdoor(args) => (&args.target, backdoor::draft(args, session)?),
-        Kind::Polyhedron(args) => (&args.target, polyhedron::draft(args, session)?),
+    let (out, text) = match &args.kind {
+        Kind::Robustness(args) => (&args.target.out, robustness::draft(args, session)?.text()?),
+        Kind::Backdoor(args) => (&args.target.out, backdoor::draft(args, session)?.text()?),
+        Kind::Polyhedron(args) => (&args.target.out, polyhedron::draft(args, session)?.text()?),
+        Kind::Equivalence(args) => (&args.out, equivalence::text(args, session)?),
     };
-    let text = draft.text()?;
-    match &target.out {
+    match out {
         None => Ok(write!(session.out, "{text}")?),
         Some(path) => std::fs::write(path, text).map_err(|e| {
             fail(format!("{}: cannot write the file: {e}", path.display()), "check that the folder exists and has room")

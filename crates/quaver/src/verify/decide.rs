@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::attack::{self, Attack, Confirm};
-use super::confirm::confirm;
+use super::confirm::{confirm, is_exact};
 use super::goal::{Goal, Row, margin};
 use super::search::{Outcome, Search};
 use super::{Engine, Limit, NotAClassifier, Options, Proof, Unfinished, Verdict, Witness, milp};
 use crate::bounds::{Analysis, Bounds, Prepared, analyse_until, interval_until, lower_bounds};
 use crate::certificate::Tracer;
 use crate::model::lower::Lowered;
-use crate::net::{Net, NodeId};
+use crate::net::{Grid, Net, NodeId};
 use crate::property::{Query, Robustness, score};
 
 /// Where the lower lines are chosen, one after the other until all goals are excluded: each choice is valid, the best bound counts.
@@ -20,6 +20,10 @@ pub(super) const PLACES: [f64; 5] = [0.5, 0.3, 0.7, 0.0, 1.0];
 
 /// Multiplications of one execution from which on linear bounds cost more than an attack.
 const COSTLY: usize = 1_000_000;
+
+/// Candidates of an attack that turn out to be no witnesses, after which no more are executed in unbounded precision: where two networks give the
+/// same numbers everywhere, every input looks like one.
+const FAILED: usize = 200;
 
 /// Decides claims about one model; facts about its net are made once.
 #[derive(Debug)]
@@ -295,10 +299,17 @@ impl Decision<'_, '_> {
 
     pub fn attack(&self, gaps: &Gaps, confirm: Confirm) -> Option<Witness> {
         let open: Vec<&Goal> = gaps.open(&self.goals).collect();
-        self.verifier
-            .executed()
-            .iter()
-            .find_map(|s| self.attacker(s.view(&self.goals)).run(&self.query.region, &open, self.options.seed, confirm))
+        self.verifier.executed().iter().find_map(|s| {
+            let failed = AtomicUsize::new(0);
+            let is_slow = s.net().node(s.output).grid != Grid::Integer && is_exact(s.net());
+            let confirm = |x: &[f64]| {
+                if is_slow && failed.load(Ordering::Relaxed) >= FAILED {
+                    return None;
+                }
+                confirm(x).or_else(|| (failed.fetch_add(1, Ordering::Relaxed), None).1)
+            };
+            self.attacker(s.view(&self.goals)).run(&self.query.region, &open, self.options.seed, &confirm)
+        })
     }
 
     fn attacker<'v>(&self, view: View<'v>) -> Attack<'v> {

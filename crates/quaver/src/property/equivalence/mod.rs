@@ -13,7 +13,7 @@ use super::vnnlib::boxes::Element;
 use super::vnnlib::merge::{self, Layout};
 use super::{Polyhedron, Query, Region, score};
 use crate::model::lower::Lowered;
-use crate::net::{Grid, NodeId, Quantization};
+use crate::net::{Grid, NodeId, Quantization, execute};
 use crate::num::Ratio;
 
 /// How a difference of outputs is measured.
@@ -183,6 +183,24 @@ impl Pair {
         notes
     }
 
+    /// The outputs of both for an input, as the profile of a witness has them; nearest values where rounding is not settled.
+    pub fn execute(&self, input: &[f64], profile: &str) -> [Vec<f64>; 2] {
+        let [of_a, of_b] = self.nets().map(|l| runs(l));
+        let both = of_a.iter().flat_map(|a| of_b.iter().map(move |b| [*a, *b]));
+        let found = both.into_iter().find(|[a, b]| together_name(a, b) == profile);
+        let one = |l: &Lowered| execute(&l.net, &[input.to_vec()], 1).swap_remove(0).center;
+        found.unwrap_or([of_a[0], of_b[0]]).map(one)
+    }
+
+    /// The differences A - B of outputs in real numbers; hints for people.
+    pub fn differences(&self, outputs: &[Vec<f64>; 2]) -> Vec<f64> {
+        let real = |k: usize, i: usize| match &self.nets()[k].net.node(output(self.nets()[k])).quantization {
+            None => outputs[k][i],
+            Some(q) => q.scale.at(i) * (outputs[k][i] - *q.zero_point.at(i) as f64),
+        };
+        (0..self.outputs()).map(|i| real(0, i) - real(1, i)).collect()
+    }
+
     /// What a relation forbids as linear constraints on the outputs of both in a row, and what each polyhedron stands for; a distance in L1 as one
     /// polyhedron for each combination of signs.
     ///
@@ -263,9 +281,7 @@ impl Pair {
             Arc::new(own)
         };
         let mut whole = together(part(&self.a), part(&self.b))?;
-        let members = |l: &Arc<Lowered>| -> Vec<Arc<Lowered>> {
-            if l.members.is_empty() { vec![part(l)] } else { l.members.iter().map(part).collect() }
-        };
+        let members = |l: &Lowered| -> Vec<Arc<Lowered>> { runs(l).into_iter().map(part).collect() };
         if self.nets().iter().all(|l| l.members.is_empty()) {
             return Ok(whole);
         }
@@ -279,6 +295,16 @@ impl Pair {
         }
         Ok(whole)
     }
+}
+
+/// What may run: the members of an envelope, else the network itself.
+fn runs(lowered: &Lowered) -> Vec<&Lowered> {
+    if lowered.members.is_empty() { vec![lowered] } else { lowered.members.iter().collect() }
+}
+
+/// How the arithmetic of both is called.
+fn together_name(a: &Lowered, b: &Lowered) -> String {
+    if a.profile == b.profile { a.profile.clone() } else { format!("{} / {}", a.profile, b.profile) }
 }
 
 fn input(lowered: &Lowered) -> NodeId {
@@ -298,7 +324,7 @@ fn together(a: Arc<Lowered>, b: Arc<Lowered>) -> Result<Lowered, PairError> {
     let elements = vec![Element { grid, dtype: a.input_types[0] }; n];
     let outputs = [&a, &b].iter().map(|l| l.net.node(output(l)).len()).sum();
     let layout = Layout { free_of: (0..n).chain(0..n).collect(), elements, outputs };
-    let profile = if a.profile == b.profile { a.profile.clone() } else { format!("{} / {}", a.profile, b.profile) };
+    let profile = together_name(&a, &b);
     Ok(Lowered { profile, ..merge::merged(&[a, b], &layout, false)? })
 }
 
