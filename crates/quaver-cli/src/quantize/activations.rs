@@ -30,7 +30,10 @@ impl Activations {
                 let lowered = lower(model, &Float32)?;
                 let len = lowered.net.inputs().first().map_or(0, |&id| lowered.net.node(id).len());
                 let Some((lo, hi)) = &args.within else {
-                    return Err(fail("proved ranges need the inputs they are proved for", "give --box LO,HI, or --data X.npy"));
+                    return Err(fail(
+                        "proved ranges need the inputs they are proved for",
+                        "give --box LO,HI, or --data X.npy",
+                    ));
                 };
                 let corner = |x: f32| vec![f64::from(x); len];
                 proved(model, scheme.outputs, &Region { lo: corner(lo.ceil_f32()), hi: corner(hi.floor_f32()) })?

@@ -11,7 +11,10 @@ use crate::session::fail;
 pub fn quantize(job: &Job<'_>) -> Result<Quantized> {
     let args = job.args;
     let is_float = |bias: BiasRule| matches!(bias, BiasRule::Float | BiasRule::Accumulator);
-    if args.per_channel || args.scheme.is_some_and(|s| s != Scheme::Symmetric) || args.bias.is_some_and(|b| !is_float(b.0)) {
+    if args.per_channel
+        || args.scheme.is_some_and(|s| s != Scheme::Symmetric)
+        || args.bias.is_some_and(|b| !is_float(b.0))
+    {
         let problem = "gpfq has one alphabet around zero for each layer, and biases stay float";
         return Err(fail(problem, "leave --scheme, --per-channel and --bias out, or use --method round"));
     }

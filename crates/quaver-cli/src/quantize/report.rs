@@ -42,8 +42,20 @@ pub fn print(
 }
 
 fn layer_table(job: &Job<'_>, layers: &[(&Layer, &QuantizedLayer)]) -> Table {
-    let headings =
-        ["layer", "kind", ">weights", ">biases", ">neurons", ">bits", "scheme", "scale", ">largest error", ">clipped", ">bytes", ">before"];
+    let headings = [
+        "layer",
+        "kind",
+        ">weights",
+        ">biases",
+        ">neurons",
+        ">bits",
+        "scheme",
+        "scale",
+        ">largest error",
+        ">clipped",
+        ">bytes",
+        ">before",
+    ];
     let mut table = Table::new(&headings);
     for (layer, quantized) in layers {
         let scheme = match job.args.method {
@@ -51,7 +63,9 @@ fn layer_table(job: &Job<'_>, layers: &[(&Layer, &QuantizedLayer)]) -> Table {
             Method::Gpfq => "gpfq",
         };
         let bits = match &quantized.biases {
-            Some(biases) if biases.bits != quantized.scheme.bits => format!("{}, {}", quantized.scheme.bits, biases.bits),
+            Some(biases) if biases.bits != quantized.scheme.bits => {
+                format!("{}, {}", quantized.scheme.bits, biases.bits)
+            }
             _ => quantized.scheme.bits.to_string(),
         };
         let (before, after) = bytes(layer, quantized);

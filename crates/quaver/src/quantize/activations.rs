@@ -1,8 +1,8 @@
 //! Quantized activations: which values, and between which ends.
 
+use super::QuantizeError;
 use super::layers::{Layer, layers, only_reader};
 use super::scheme::Levels;
-use super::QuantizeError;
 use crate::bounds::{Prepared, analyse};
 use crate::model::ir::{Model, Op, ValueId};
 use crate::model::lower::{Lowered, lower};
@@ -47,7 +47,8 @@ impl Ranges {
 /// # Errors
 /// As [`layers`].
 pub fn points(model: &Model, outputs: bool) -> Result<Vec<ValueId>, QuantizeError> {
-    let mut points: Vec<ValueId> = layers(model)?.iter().flat_map(|l| [before_moves(model, l.input), end(model, l)]).collect();
+    let mut points: Vec<ValueId> =
+        layers(model)?.iter().flat_map(|l| [before_moves(model, l.input), end(model, l)]).collect();
     points.retain(|id| outputs || !model.outputs.contains(id));
     points.sort();
     points.dedup();
@@ -57,7 +58,10 @@ pub fn points(model: &Model, outputs: bool) -> Result<Vec<ValueId>, QuantizeErro
 /// The value that a value holds the elements of, in another order or the largest of them.
 pub(super) fn before_moves(model: &Model, mut value: ValueId) -> ValueId {
     let keeps = |op: &Op| {
-        matches!(op, Op::Identity | Op::Reshape | Op::Flatten | Op::Transpose { .. } | Op::MaxPool { .. } | Op::Slice { .. })
+        matches!(
+            op,
+            Op::Identity | Op::Reshape | Op::Flatten | Op::Transpose { .. } | Op::MaxPool { .. } | Op::Slice { .. }
+        )
     };
     while let Some(node) = model.nodes.iter().find(|n| n.output == value && keeps(&n.op)) {
         // Local invariant: these operations have one input.

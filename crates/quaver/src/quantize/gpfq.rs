@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::QuantizeError;
 use super::activations::{probe, rows_of};
 use super::layers::{Kind, Layer};
 use super::quantizer::{Quantized, QuantizedLayer, QuantizedTensor, Quantizer};
 use super::scheme::{BITS, BiasRule, LayerScheme, Levels, WeightRule};
-use super::QuantizeError;
 use crate::model::ir::{Model, Tensor, ValueId};
 use crate::net::execute;
 

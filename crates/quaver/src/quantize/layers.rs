@@ -99,7 +99,11 @@ fn layer(model: &Model, index: usize) -> Result<Option<Layer>, QuantizeError> {
         (false, false) if kind == Kind::Dense => return Ok(None),
         _ => {
             let place = format!("node `{}` ({})", node.name, node.op.name());
-            return Err(QuantizeError::new(place, "its filters are not constant", "give a model with constant filters"));
+            return Err(QuantizeError::new(
+                place,
+                "its filters are not constant",
+                "give a model with constant filters",
+            ));
         }
     };
     let Some(weights) = parameter(model, index, position) else { return Ok(None) };

@@ -12,9 +12,6 @@ pub mod qdq;
 mod quantizer;
 pub mod scheme;
 
-#[cfg(test)]
-mod tests;
-
 pub use error::QuantizeError;
 pub use layers::{Kind, Layer, Parameter, layers};
 pub use quantizer::{Quantized, QuantizedLayer, QuantizedTensor, Quantizer, quantize_weights};

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::QuantizeError;
 use super::layers::{Layer, Parameter, layers};
 use super::scheme::{LayerScheme, Levels, WeightRule};
-use super::QuantizeError;
 use crate::model::ir::{Model, Source, Tensor, ValueId};
 use crate::num::round::sub_up;
 
@@ -157,7 +157,8 @@ impl Quantizer {
             let problem = format!("{} schemes are given, and there are {} layers", schemes.len(), self.layers.len());
             return Err(QuantizeError::new("the scheme", problem, "give one for each layer"));
         }
-        let made = schemes.iter().enumerate().map(|(k, scheme)| self.layer(k, scheme)).collect::<Result<Vec<_>, _>>()?;
+        let made =
+            schemes.iter().enumerate().map(|(k, scheme)| self.layer(k, scheme)).collect::<Result<Vec<_>, _>>()?;
         Ok(self.with(made))
     }
 
@@ -214,9 +215,9 @@ impl Quantizer {
             None => vec![whole(scheme.bits, weights)],
             Some(axis) => by_channel(weights, axis).map(|u| Levels::fit(scheme.rule, scheme.bits, u)).collect(),
         };
-        let quantized_biases = biases.zip(scheme.bias_bits()).map(|(tensor, bits)| {
-            Arc::new(QuantizedTensor::new(bits, tensor, vec![whole(bits, tensor)], None))
-        });
+        let quantized_biases = biases
+            .zip(scheme.bias_bits())
+            .map(|(tensor, bits)| Arc::new(QuantizedTensor::new(bits, tensor, vec![whole(bits, tensor)], None)));
         let weights = Arc::new(QuantizedTensor::new(scheme.bits, weights, levels, axis));
         Ok(QuantizedLayer { scheme: *scheme, weights, biases: quantized_biases })
     }
@@ -224,7 +225,8 @@ impl Quantizer {
 
 /// The numbers of each channel along an axis.
 fn by_channel(tensor: &Tensor, axis: usize) -> impl Iterator<Item = impl Iterator<Item = f32>> {
-    let (floats, inner, channels) = (tensor.as_f32().unwrap_or(&[]), inner(&tensor.shape, Some(axis)), tensor.shape[axis]);
+    let (floats, inner, channels) =
+        (tensor.as_f32().unwrap_or(&[]), inner(&tensor.shape, Some(axis)), tensor.shape[axis]);
     let block = inner * channels;
     (0..channels).map(move |c| {
         let starts = (c * inner..floats.len()).step_by(block);

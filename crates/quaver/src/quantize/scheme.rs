@@ -90,7 +90,11 @@ impl LayerScheme {
         }
         if self.per_channel && self.rule.is_joint() {
             let problem = format!("the rule `{}` has one scale for weights and biases of a layer", self.rule.name());
-            return Err(QuantizeError::new(layer, problem, "leave per-channel scales out, or use symmetric or asymmetric"));
+            return Err(QuantizeError::new(
+                layer,
+                problem,
+                "leave per-channel scales out, or use symmetric or asymmetric",
+            ));
         }
         Ok(())
     }
