@@ -39,7 +39,7 @@ const IRIS: &str = "models/iris_float.onnx";
 fn a_quantized_file_has_these_bytes() {
     let out = scratch("golden.onnx");
     let text = prints(&["quantize", IRIS, "--output", &out, "--bits", "4,5,8", "--activations", "8", "--box", "0,1"]);
-    assert!(text.contains("weights and biases take 184 bytes instead of 556"), "{text}");
+    assert!(text.contains("weights and biases take 156 bytes instead of 556"), "{text}");
     // Written by this very command.
     assert_eq!(fs::read(out).unwrap(), fs::read(root().join("models/golden/quantize/iris_4_5_8.onnx")).unwrap());
 }
