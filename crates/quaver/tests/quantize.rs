@@ -479,31 +479,3 @@ fn published_networks_have_layers() {
         assert_eq!(run(&again, &Float32, &x), run(&quantized.model, &Float32, &x), "{file}");
     }
 }
-
-#[test]
-fn zz_speed() {
-    let mut b = ModelBuilder::new("big");
-    let mut x = b.input("x", DType::F32, &[1, 784]).unwrap();
-    for (k, (i, o)) in [(784, 110), (110, 110), (110, 10)].into_iter().enumerate() {
-        let w = b
-            .constant(&format!("w{k}"), Tensor::f32(&[i, o], (0..i * o).map(|n| (n as f32 * 0.7).sin()).collect()))
-            .unwrap();
-        let c = b.constant(&format!("b{k}"), Tensor::f32(&[o], vec![0.5; o])).unwrap();
-        x = b.node(Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false }, &[x, w, c]).unwrap();
-        x = b.node(Op::Relu, &[x]).unwrap();
-    }
-    b.output(x);
-    let model = b.finish().unwrap();
-    let quantizer = Quantizer::new(&model).unwrap();
-    let start = std::time::Instant::now();
-    for bits in 2..=32 {
-        quantizer.at(&[LayerScheme::new(bits, WeightRule::Ceg4n); 3]).unwrap();
-    }
-    let first = start.elapsed();
-    let start = std::time::Instant::now();
-    for n in 0..10_000_u32 {
-        let bits = |k: u32| LayerScheme::new((2 + (n * k) % 31) as u8, WeightRule::Ceg4n);
-        quantizer.at(&[bits(1), bits(3), bits(7)]).unwrap();
-    }
-    println!("first 31: {first:?}; 10000 more: {:?}", start.elapsed());
-}
