@@ -14,9 +14,6 @@ pub mod refine;
 pub mod scheme;
 pub mod search;
 
-#[cfg(test)]
-mod tests;
-
 pub use error::QuantizeError;
 pub use layers::{Kind, Layer, Parameter, layers};
 pub use quantizer::{Quantized, QuantizedLayer, QuantizedTensor, Quantizer, quantize_weights};

@@ -24,7 +24,8 @@ struct Stored {
 /// activations, because kernels add no other integers.
 ///
 /// # Errors
-/// If the format cannot say it: weights of more than 16 bits with a zero point.
+/// If the format cannot say it (weights of more than 16 bits with a zero point) or ONNX Runtime does not load it (convolutions of 8-bit activations with
+/// weights of more than 16 bits), and if a bias does not fit int32 at the scale of the accumulator.
 pub fn to_qdq(
     quantizer: &Quantizer,
     quantized: &Quantized,
@@ -38,12 +39,17 @@ pub fn to_qdq(
             writer.activations.push((point, levels, signed, scheme.bits));
         }
     }
+    let byte_activations = activations.is_some_and(|(scheme, _)| scheme.bits <= 8);
     for (layer, made) in quantizer.layers().iter().zip(&quantized.layers) {
         let stored = store(layer, &made.weights)?;
-        let narrow = made.weights.bits <= 8 && activations.is_some_and(|(s, _)| s.bits <= 8);
+        if layer.kind == Kind::Convolution && byte_activations && made.weights.bits > 16 {
+            let problem = "int32 filters between 8-bit activations, which ONNX Runtime does not load";
+            return Err(QuantizeError::new(format!("layer `{}`", layer.name), problem, "use at most 16 bits"));
+        }
+        let narrow = made.weights.bits <= 8 && byte_activations;
         let input_scale = writer.scale_of(layer.input).filter(|_| narrow);
         let weight_scales: Vec<f32> = made.weights.levels.iter().map(|l| l.scale).collect();
-        writer.weights(layer, stored, activations.is_none());
+        writer.weights(layer, stored, !byte_activations);
         match (&made.biases, input_scale, made.scheme.biases) {
             (None, Some(input), BiasRule::Accumulator) => writer.accumulator_biases(layer, input, &weight_scales)?,
             (Some(biases), ..) if activations.is_none() => {
@@ -133,9 +139,9 @@ impl Writer {
         output
     }
 
-    /// The weights of a layer. In a float network a matrix on the right is stored transposed: ONNX Runtime has a kernel of its own for 8-bit
-    /// weights that are not, whose arithmetic is not that of the file.
-    fn weights(&mut self, layer: &Layer, mut stored: Stored, float_network: bool) {
+    /// The weights of a layer. Where no integer kernel takes them, a matrix on the right is stored transposed: ONNX Runtime has a kernel of its
+    /// own for 8-bit weights that are not, whose arithmetic is not that of the file.
+    fn weights(&mut self, layer: &Layer, mut stored: Stored, float_kernel: bool) {
         let (node, position) = (layer.weights.node, layer.weights.position);
         let rank = |p: usize| self.model.nodes[node].inputs[p].map_or(0, |id| self.model.value(id).shape.len());
         let matrices = layer.kind == Kind::Dense && position == 1 && (rank(0), rank(1)) == (2, 2);
@@ -144,7 +150,7 @@ impl Writer {
             Op::MatMul => Some(Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true }),
             _ => None,
         };
-        if let Some(op) = turned.filter(|_| float_network && matrices) {
+        if let Some(op) = turned.filter(|_| float_kernel && matrices) {
             stored.integers = transposed(&stored.integers);
             stored.axis = 0;
             self.model.nodes[node].op = op;
