@@ -7,6 +7,7 @@ mod compare;
 mod demo;
 mod doctor;
 mod engine;
+mod export;
 mod format;
 mod inputs;
 mod inspect;
@@ -60,6 +61,7 @@ enum Command {
     Supports(supports::Args),
     Spec(spec::Args),
     Anomaly(anomaly::Args),
+    Export(export::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
 }
@@ -84,6 +86,7 @@ impl Cli {
             Command::Supports(args) => supports::run(&args, session),
             Command::Spec(args) => spec::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
+            Command::Export(args) => export::run(&args, session),
             Command::Doctor(args) => doctor::run(&args, session),
             Command::Demo(args) => demo::run(&args, session),
         }

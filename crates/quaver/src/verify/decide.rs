@@ -61,7 +61,7 @@ impl<'a> Subject<'a> {
             return Err(NotAClassifier(format!("the claim is about one input and one output; the model has {found}")));
         };
         let prepared = Prepared::new(net);
-        Ok(Subject { profile: &lowered.profile, score: score::score(net, output), output, prepared })
+        Ok(Subject { profile: &lowered.profile, score: score(net, output), output, prepared })
     }
 
     fn net(&self) -> &'a Net {

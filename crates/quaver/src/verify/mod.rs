@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 pub use decide::Verifier;
 pub use milp::{Answers, BigM, Milp};
+pub(crate) use score::score;
 
 use crate::bounds::Until;
 use crate::certificate::Tracer;

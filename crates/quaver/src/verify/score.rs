@@ -11,7 +11,7 @@ use crate::net::{Affine, Grid, LinearMap, Net, NodeId, Op, Rounding};
 /// # Why
 /// A real map s x + b with s > 0 is strictly increasing. Rounded once to float32, s (q - z) stays strictly increasing on integers
 /// |q - z| <= 2^20: two neighbours are s apart, and values of magnitude at most s 2^20 are rounded by at most s 2^-4 each.
-pub(super) fn score(net: &Net, output: NodeId) -> NodeId {
+pub(crate) fn score(net: &Net, output: NodeId) -> NodeId {
     let mut id = output;
     while let Op::Affine(a) = &net.node(id).op {
         match strictly_increasing(net, a) {
