@@ -289,8 +289,12 @@ int main(void) {{
 fn reader(question: &Question<'_>, element: &Element) -> String {
     let (lo, hi) = question.networks[0].input().range;
     let in_type = match element.name {
-        "float" => "1".into(),
-        _ => format!("{} <= value && value <= {}", Type::Int64.literal(lo), Type::Int64.literal(hi)),
+        "float" => String::new(),
+        _ => format!(
+            "            if (value < {} || value > {}) refuse(line, \"a number is outside the input's type\");\n",
+            Type::Int64.literal(lo),
+            Type::Int64.literal(hi)
+        ),
     };
     format!(
         "/* Whether an input is in the box. */
@@ -321,8 +325,7 @@ static int read_row({name} x[{n_in}], long line) {{
             if (n == {n_in}) refuse(line, \"more than {n_in} numbers\");
             const {kind} value = {read};
             if (*end != 0) refuse(line, \"something is not a number of the input's type\");
-            if (!({in_type})) refuse(line, \"a number is outside the input's type\");
-            x[n++] = ({name})value;
+{in_type}            x[n++] = ({name})value;
         }}
     }} while (c != EOF && (c != '\\n' || n == 0));
     if (n != 0 && n != {n_in}) refuse(line, \"fewer than {n_in} numbers\");

@@ -157,11 +157,17 @@ impl Writer<'_> {
             LinearMap::Dense(d) => {
                 self.program.table(&weights, d.weights.exact());
                 let (n_in, n_out) = (d.n_in, d.n_out);
-                self.program.line(1, format!("for (int b = 0; b < {}; b++)", d.outer));
-                self.program.line(2, format!("for (int o = 0; o < {n_out}; o++)"));
-                self.program.line(3, format!("for (int i = 0; i < {n_in}; i++)"));
-                let product = format!("({t}){weights}[o * {n_in} + i] * ({t}){x}[b * {n_in} + i]");
-                self.program.line(4, format!("{v}[b * {n_out} + o] += {product};"));
+                let (block_in, block_out, depth) = match d.outer {
+                    1 => (String::new(), String::new(), 1),
+                    _ => (format!("b * {n_in} + "), format!("b * {n_out} + "), 2),
+                };
+                if depth > 1 {
+                    self.program.line(1, format!("for (int b = 0; b < {}; b++)", d.outer));
+                }
+                self.program.line(depth, format!("for (int o = 0; o < {n_out}; o++)"));
+                self.program.line(depth + 1, format!("for (int i = 0; i < {n_in}; i++)"));
+                let product = format!("({t}){weights}[o * {n_in} + i] * ({t}){x}[{block_in}i]");
+                self.program.line(depth + 2, format!("{v}[{block_out}o] += {product};"));
             }
             LinearMap::Conv(c) => {
                 self.program.table(&weights, c.weights.exact());

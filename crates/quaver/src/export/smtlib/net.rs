@@ -138,6 +138,11 @@ impl Encoder<'_> {
     }
 
     fn affine(&mut self, id: NodeId, node: &Node, a: &Affine) -> Result<Value, ExportError> {
+        if let Rounding::Slack { .. } = a.rounding {
+            let problem = "a float32 runtime may sum in any order, so its result is not one number";
+            let cure = format!("use --profile real for this model ({GRID}), or an integer model");
+            return Err(ExportError::at(node, problem, cure));
+        }
         let mut exponents = vec![];
         for (argument, map) in &a.terms {
             match self.value(*argument).scale {
@@ -147,13 +152,8 @@ impl Encoder<'_> {
                 }
             }
         }
-        match &a.rounding {
-            Rounding::Exact => {}
-            Rounding::Nearest32 => return self.rounded(id, node, a),
-            Rounding::Slack { .. } => {
-                let problem = "a float32 runtime may sum in any order, so it is not one number";
-                return Err(ExportError::at(node, problem, "use --profile real for this model, or an integer model"));
-            }
+        if a.rounding == Rounding::Nearest32 {
+            return self.rounded(id, node, a);
         }
         let exponent =
             exponents.into_iter().chain(a.bias.data.iter().filter_map(|b| last_bit(*b))).min().unwrap_or(0).min(0);
