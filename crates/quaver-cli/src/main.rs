@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod engine;
 mod equivalence;
+mod export;
 mod format;
 mod inputs;
 mod inspect;
@@ -64,6 +65,7 @@ enum Command {
     Spec(spec::Args),
     Quantize(quantize::Args),
     Anomaly(anomaly::Args),
+    Export(export::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
 }
@@ -90,6 +92,7 @@ impl Cli {
             Command::Spec(args) => spec::run(&args, session),
             Command::Quantize(args) => quantize::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
+            Command::Export(args) => export::run(&args, session),
             Command::Doctor(args) => doctor::run(&args, session),
             Command::Demo(args) => demo::run(&args, session),
         }

@@ -369,7 +369,7 @@ fn classes(lowered: &Lowered, inputs: &Inputs, rows: &[usize]) -> Vec<usize> {
 }
 
 /// The labels, checked.
-fn labels(array: &Array, inputs: &Inputs, lowered: &Lowered) -> Result<Vec<usize>> {
+pub fn labels(array: &Array, inputs: &Inputs, lowered: &Lowered) -> Result<Vec<usize>> {
     if array.len() != inputs.rows || array.shape.first() != Some(&inputs.rows) {
         let problem = format!("{}: shape {} for {} inputs", array.place, format::shape(&array.shape), inputs.rows);
         return Err(fail(problem, format!("give one label for each input, shape [{}]", inputs.rows)));

@@ -129,12 +129,49 @@ fn every_command_has_help() {
             &["--labels", "--radius", "4/255", "--timeout", "--clip", "--ties", "--witnesses", "--correct-only"],
         ),
         (Some("anomaly"), &["--radius", "1step", "--threshold", "--indices", "--profile"]),
+        (Some("export"), &["c", "smtlib", "C99", "SMT-LIB"]),
         (Some("doctor"), &["--python", "--layers", "--keep"]),
         (Some("demo"), &["--json"]),
     ] {
         let args: Vec<&str> = command.into_iter().chain(["--help"]).collect();
         assert_tells(&prints(&args), parts);
     }
+}
+
+#[test]
+fn export_writes_programs_and_formulas_or_says_what_is_missing() {
+    let (float, quantized, inputs) = (model!("iris_float.onnx"), model!("iris_qdq.onnx"), model!("iris_x.npy"));
+    let (c, smt) = (scratch("iris.c"), scratch("iris.smt2"));
+    let near = ["--inputs", &inputs, "--radius", "1/50", "--index", "3"];
+    let run = |kind: &[&str], rest: &[&str]| -> Vec<String> {
+        ["export"].iter().chain(kind).chain(&near).chain(rest).map(|s| s.to_string()).collect()
+    };
+    fn refs(args: &[String]) -> Vec<&str> {
+        args.iter().map(String::as_str).collect()
+    }
+    let args = run(&["c", &quantized], &["--epsilon", "1/2", "--output", &c]);
+    assert_tells(&prints(&refs(&args)), &[&c, "exact: bit for bit"]);
+    assert_tells(&fs::read_to_string(&c).unwrap(), &["static void network_a(", "__ESBMC_assert", "ort-fused"]);
+    let args = run(&["c", &float, &quantized], &["--top1", "--output", &c]);
+    assert_eq!(objects(&refs(&args))[0]["profiles"], serde_json::json!(["float32", "ort-fused"]));
+    let pair = ["smtlib", &float, &quantized, "--profiles", "real,ort-fused"];
+    let args = run(&pair, &["--grid", "2^-6", "--top1", "--output", &smt]);
+    assert_tells(&prints(&refs(&args)), &[&smt, "sat is a counterexample"]);
+    assert_tells(
+        &fs::read_to_string(&smt).unwrap(),
+        &["(set-logic QF_BV)", "(check-sat)", "; (get-value (x_0 x_1 x_2 x_3))"],
+    );
+    for (kind, rest, parts) in [
+        (&["smtlib", &float][..], &["--top1", "--output", &smt][..], &["`z0`", "--profile real"][..]),
+        (&["c", &float], &["--output", &c], &["--top1", "--epsilon", "--strict"]),
+        (&["c", &float], &["--top1", "--epsilon", "1", "--output", &c], &["cannot be used with"]),
+        (&["c", &float], &["--epsilon", "-1", "--output", &c], &["negative"]),
+        (&["smtlib", &quantized], &["--top1", "--grid", "0.3", "--output", &smt], &["0.3", "1/256"]),
+    ] {
+        assert_tells(&refusal(&refs(&run(kind, rest))), parts);
+    }
+    let corners = ["export", "c", &float, "--lower", &inputs, "--upper", &inputs, "--top1", "--output", &c];
+    assert_tells(&refusal(&corners), &["nothing to compare", "second model"]);
 }
 
 #[test]
