@@ -17,6 +17,9 @@ pub struct Args {
     /// The networks give every input the same class: their first largest output
     #[arg(long, conflicts_with_all = ["top_k", "epsilon", "strict"])]
     pub top1: bool,
+    /// Only where A's best output leads over each other one by more than this
+    #[arg(long, value_name = "M", requires = "top1", value_parser = epsilon, allow_hyphen_values = true)]
+    pub margin: Option<Ratio>,
     /// The class that A gives is among the first K of B, ordered by output, the first of equals before the others
     #[arg(long, value_name = "K", conflicts_with_all = ["epsilon", "strict"])]
     pub top_k: Option<usize>,
@@ -54,7 +57,7 @@ impl Args {
             Some(Norm::Linf) | None => equivalence::Norm::LInf,
         };
         match (self.top1, self.top_k, &self.epsilon, self.strict) {
-            (true, ..) => Ok(Relation::Top1),
+            (true, ..) => Ok(self.margin.clone().map_or(Relation::Top1, Relation::Top1Beyond)),
             (_, Some(k), ..) => Ok(Relation::TopK(k)),
             (_, _, Some(epsilon), _) => Ok(Relation::Epsilon { norm, epsilon: epsilon.clone() }),
             (_, _, _, true) => Ok(Relation::Strict),
@@ -74,6 +77,9 @@ pub fn words(relation: &Relation) -> String {
             format!("the {norm} distance of the outputs is at most {}", epsilon.approx())
         }
         Relation::Top1 => "A and B give the same class, the first largest output".into(),
+        Relation::Top1Beyond(margin) => {
+            format!("A and B give the same class wherever A's leads by more than {}", margin.approx())
+        }
         Relation::TopK(k) => format!("the class that A gives is among the first {k} of B"),
     }
 }

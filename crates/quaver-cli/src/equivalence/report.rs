@@ -119,7 +119,7 @@ impl Job<'_> {
     /// The norm of the relation, of the differences of outputs; the largest difference where outputs must be equal.
     fn distance(&self, outputs: &[Vec<f64>; 2]) -> Option<f64> {
         let norm = match self.relation {
-            Relation::Top1 | Relation::TopK(_) => return None,
+            Relation::Top1 | Relation::Top1Beyond(_) | Relation::TopK(_) => return None,
             Relation::Strict => Norm::LInf,
             Relation::Epsilon { norm, .. } => *norm,
         };
@@ -155,8 +155,10 @@ impl Job<'_> {
     fn text(&self, outcome: &Outcome) -> String {
         let [class, class_b] = classes(&outcome.outputs);
         let start = match self.relation {
-            Relation::Top1 | Relation::TopK(_) if class != class_b => format!("  classes {class} and {class_b}"),
-            Relation::Top1 | Relation::TopK(_) => format!("  class {class}"),
+            Relation::Top1 | Relation::Top1Beyond(_) | Relation::TopK(_) if class != class_b => {
+                format!("  classes {class} and {class_b}")
+            }
+            Relation::Top1 | Relation::Top1Beyond(_) | Relation::TopK(_) => format!("  class {class}"),
             Relation::Strict | Relation::Epsilon { .. } => String::new(),
         };
         let radius = match self.args.area.radius.get(outcome.area.radius) {
@@ -169,7 +171,9 @@ impl Job<'_> {
         };
         let bound = |margin: f64| match self.relation {
             Relation::Epsilon { .. } => most(&outcome.verdict),
-            Relation::Strict | Relation::Top1 | Relation::TopK(_) => format!("margin at least {}", number(margin)),
+            Relation::Strict | Relation::Top1 | Relation::Top1Beyond(_) | Relation::TopK(_) => {
+                format!("margin at least {}", number(margin))
+            }
         };
         let what = match &outcome.verdict {
             Verdict::Holds(proof) => format!("holds      {} ({})", bound(proof.margin()), proof.method()),
@@ -184,7 +188,7 @@ impl Job<'_> {
         let outputs = self.pair.execute(w.input(), w.profile());
         let difference = self.question.difference(w.polyhedron());
         let what = match (self.relation, self.distance(&outputs)) {
-            (Relation::Top1, _) => {
+            (Relation::Top1 | Relation::Top1Beyond(_), _) => {
                 let [a, b] = classes(&outputs);
                 format!("A says {a}, B says {b}")
             }

@@ -30,8 +30,9 @@ pub(super) fn cases(
         Relation::Epsilon { norm: Norm::L2, .. } => {
             Err(refused("a distance in L2 is not linear", "write it for --norm linf or l1"))
         }
-        Relation::Top1 => ranked(outputs, 1),
-        Relation::TopK(k) => ranked(outputs, *k),
+        Relation::Top1 => ranked(outputs, 1, |class, rival| first(0, class, rival)),
+        Relation::Top1Beyond(margin) => ranked(outputs, 1, |class, rival| ahead(&meanings[0], class, rival, margin)),
+        Relation::TopK(k) => ranked(outputs, *k, |class, rival| first(0, class, rival)),
     }
 }
 
@@ -88,12 +89,12 @@ fn signed(outputs: usize, meanings: &[Option<Quantization>; 2], epsilon: &Ratio)
     Ok((0..1u32 << outputs).map(of).collect())
 }
 
-/// A's class is not among the k first of B: for each class, k others that B puts before it.
+/// A's class is not among the k first of B: for each class, k others that B puts before it. What makes i A's class beside j is `in_a(i, j)`.
 ///
 /// # Claim
 /// The union of the polyhedra is where A's class i, its first largest output, has at least k outputs of B before it. Output j is before i if it is
 /// larger, or as large and j < i; for k = 1 that is where the classes differ.
-fn ranked(outputs: usize, k: usize) -> Result<Cases, PairError> {
+fn ranked(outputs: usize, k: usize, in_a: impl Fn(usize, usize) -> Constraint) -> Result<Cases, PairError> {
     if k == 0 || k >= outputs {
         let problem = format!("the first {k} of {outputs} classes say nothing");
         return Err(refused(
@@ -114,7 +115,7 @@ fn ranked(outputs: usize, k: usize) -> Result<Cases, PairError> {
             let in_b = before.iter().map(|&j| first(outputs, j, class));
             // Rivals that B prefers come first: what A says of them matters most.
             let rest = others.iter().filter(|o| !before.contains(o));
-            let in_a = before.iter().chain(rest).map(|&rival| first(0, class, rival));
+            let in_a = before.iter().chain(rest).map(|&rival| in_a(class, rival));
             cases.push((
                 Polyhedron::new(in_b.chain(in_a).collect()),
                 Difference::Classes { class, before: before.clone() },
@@ -128,6 +129,13 @@ fn ranked(outputs: usize, k: usize) -> Result<Cases, PairError> {
 fn first(start: usize, class: usize, other: usize) -> Constraint {
     let terms = vec![(start + other, integer(1)), (start + class, integer(-1))];
     Constraint { terms, bound: integer(0), strict: class > other }
+}
+
+/// A's real number for a class is above that of another one by more than a margin.
+fn ahead(meaning_of_a: &Option<Quantization>, class: usize, other: usize, margin: &Ratio) -> Constraint {
+    let [(scale, offset), (scale2, offset2)] = [class, other].map(|i| meaning(meaning_of_a.as_ref(), i));
+    let terms = vec![(other, scale2), (class, scale.negated())];
+    Constraint { terms, bound: offset.minus(&offset2).minus(margin), strict: true }
 }
 
 /// All choices of k elements, in order.
@@ -164,10 +172,11 @@ mod tests {
 
     #[test]
     fn too_many_and_too_few_classes_are_refused() {
-        assert_eq!(ranked(10, 1).map(|c| c.len()).ok(), Some(90));
-        assert_eq!(ranked(10, 3).map(|c| c.len()).ok(), Some(840));
+        let in_a = |class, rival| first(0, class, rival);
+        assert_eq!(ranked(10, 1, in_a).map(|c| c.len()).ok(), Some(90));
+        assert_eq!(ranked(10, 3, in_a).map(|c| c.len()).ok(), Some(840));
         for (outputs, k) in [(10, 0), (10, 10), (1, 1), (1000, 1), (60, 5), (usize::MAX >> 1, 7)] {
-            assert!(ranked(outputs, k).is_err(), "{outputs} {k}");
+            assert!(ranked(outputs, k, in_a).is_err(), "{outputs} {k}");
         }
     }
 }

@@ -51,6 +51,8 @@ pub enum Relation {
     },
     /// The class is the same.
     Top1,
+    /// The class is the same wherever the first network's class leads over each other one by more than this, in real numbers.
+    Top1Beyond(Ratio),
     /// The first network's class is among the k first classes of the second, ordered by output, the first of equals before the others.
     TopK(usize),
 }
@@ -231,9 +233,11 @@ impl Pair {
                 summed.append(&mut lowered.net, &meanings)?;
                 vec![(summed.forbidden(epsilon), Difference::Distance(*norm, epsilon.clone()))]
             }
-            Relation::Strict | Relation::Epsilon { norm: Norm::LInf, .. } | Relation::Top1 | Relation::TopK(_) => {
-                cases::cases(self.outputs(), &meanings, relation)?
-            }
+            Relation::Strict
+            | Relation::Epsilon { norm: Norm::LInf, .. }
+            | Relation::Top1
+            | Relation::Top1Beyond(_)
+            | Relation::TopK(_) => cases::cases(self.outputs(), &meanings, relation)?,
         };
         let (forbidden, differences) = cases.into_iter().unzip();
         Ok(Question { lowered, forbidden, differences })
@@ -251,10 +255,10 @@ impl Pair {
                 }
                 Ok([None, None])
             }
-            Relation::Epsilon { epsilon, .. } if epsilon.is_negative() => {
-                Err(refused("epsilon is negative", "give a bound from 0 up"))
+            Relation::Epsilon { epsilon: bound, .. } | Relation::Top1Beyond(bound) if bound.is_negative() => {
+                Err(refused("the bound is negative", "give a bound from 0 up"))
             }
-            Relation::Strict | Relation::Epsilon { .. } => {
+            Relation::Strict | Relation::Epsilon { .. } | Relation::Top1Beyond(_) => {
                 if softmax.iter().flatten().next().is_some() {
                     let problem = "an output is a result of Softmax, whose exponentials no profile defines";
                     return Err(refused(problem, "end the models at the logits, or compare classes"));
