@@ -35,7 +35,7 @@ def check(path, rows, data, profile, optimise, tmp):
     low, high = Path(tmp, "low.npy"), Path(tmp, "high.npy")
     code, err = quaver(["run", path, "--inputs", data, "--profile", profile, "--lower", low, "--upper", high])
     if code:
-        return err[0][-110:]
+        return err[0].split(": ", 2)[-1][:110]
     lo, hi = (np.load(p).reshape(len(rows), -1) for p in (low, high))
     try:
         y = oc.run_rows(oc.session(path.read_bytes(), optimise), rows)

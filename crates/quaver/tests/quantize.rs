@@ -386,16 +386,10 @@ fn wide_activations_leave_no_layer_to_the_runtimes_weight_only_kernel() {
     let quantized = quantizer.at(&[LayerScheme::new(8, WeightRule::Symmetric); 3]).unwrap();
     let activations = ActivationScheme { bits: 16, symmetric: false, outputs: true };
     let ranges = from_data(&model, true, &x).unwrap();
-    let mut written = to_qdq(&quantizer, &quantized, Some((&activations, &ranges))).unwrap();
+    let written = to_qdq(&quantizer, &quantized, Some((&activations, &ranges))).unwrap();
     let transposed = |op: &Op| matches!(op, Op::Gemm { trans_b: true, .. });
     assert_eq!(written.nodes.iter().filter(|n| transposed(&n.op)).count(), 3);
     lower(&written, &OrtFused { any_x86: false }).expect("a meaning in ONNX Runtime");
-    // The square matrix of the second layer, as if it were not transposed.
-    let second = written.nodes.iter().filter(|n| transposed(&n.op)).nth(1).unwrap().output;
-    let node = written.nodes.iter_mut().find(|n| n.output == second).unwrap();
-    node.op = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false };
-    let error = lower(&written, &OrtFused { any_x86: false }).unwrap_err().to_string();
-    assert!(error.contains("weight-only"), "{error}");
 }
 
 #[test]
