@@ -102,6 +102,7 @@ pub(super) fn run(net: &Net, input: &[f64]) -> Vec<f64> {
                 windows.iter().map(largest).collect()
             }
             Op::Move { of, from } => from.iter().map(|s| source(s, &values[*of])).collect(),
+            Op::Row(of) => of.iter().flat_map(|id| values[*id].clone()).collect(),
         };
         assert_eq!(made.len(), value.len(), "{}", value.name);
         values.push(made);
