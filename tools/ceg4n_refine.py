@@ -33,7 +33,7 @@ def refine(args, network, lower, upper, relation, folder):
     np.save(folder / "upper.npy", np.maximum(lower, upper))
     command = [args.quaver, "quantize", network, "--method", "refine", "--scheme", "ceg4n", *relation]
     command += ["--lower", folder / "lower.npy", "--upper", folder / "upper.npy", "--output", folder / "out.onnx"]
-    command += ["--timeout", str(args.timeout), "--json", *args.more]
+    command += ["--timeout", str(args.timeout), "--json", *args.more.split()]
     began = time.time()
     run = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=args.timeout + 120)
     took = time.time() - began
@@ -50,7 +50,7 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--timeout", type=float, default=50)
     parser.add_argument("--csv", type=pathlib.Path)
-    parser.add_argument("--more", nargs="*", default=[], help="further options of quaver quantize")
+    parser.add_argument("--more", default="", help="further options of quaver quantize, in one word")
     args = parser.parse_args()
     rows = []
     for path in sorted((args.folder / "properties").glob("*.json.gz")):

@@ -11,7 +11,7 @@ pub fn start(net: &Net) -> usize {
         Op::Input => true,
         Op::Affine(a) => matches!(&a.terms[..], [(_, Map::Scale(_))]),
         Op::Function(_) => true,
-        Op::Max { .. } | Op::Move { .. } => false,
+        Op::Max { .. } | Op::Move { .. } | Op::Row(_) => false,
     };
     let mut start = net.input;
     while let [only] = net.readers(start)[..] {
@@ -88,7 +88,8 @@ impl Choice {
     /// If there are not so many.
     pub fn row(&self, terms: Vec<(usize, f64)>, cuts: &[Cut]) -> Result<Row, String> {
         let cuts = cuts.get(..self.betas.len()).ok_or("there are more multipliers than cuts")?;
-        Ok(Row { terms, places: self.places.clone(), cuts: cuts.to_vec(), betas: self.betas.clone() })
+        let (places, betas) = (self.places.clone(), self.betas.clone());
+        Ok(Row { terms, before: vec![], places, cuts: cuts.to_vec(), betas })
     }
 }
 
@@ -159,6 +160,9 @@ impl<'n> Analysis<'n> {
         };
         self.is_empty = id >= start && !meet(&mut bounds, extent.known.map(|k| &k[id]));
         frame.push(bounds, sums, enclosed);
+        if let (Some(first), false) = (frame.net.twin(id).filter(|first| *first > start), self.is_empty) {
+            self.is_empty = !frame.compare(first, id);
+        }
         Ok(())
     }
 }

@@ -74,6 +74,10 @@ pub fn interval(net: &Net, id: usize, bounds: &[Bounds]) -> (Bounds, Vec<f64>) {
             };
             Bounds { lo: copied(&bounds[*of].lo), hi: copied(&bounds[*of].hi) }
         }
+        Op::Row(of) => {
+            let (lo, hi) = of.iter().flat_map(|id| bounds[*id].lo.iter().zip(&bounds[*id].hi)).unzip();
+            Bounds { lo, hi }
+        }
     };
     if value.integer {
         result.round_inward();

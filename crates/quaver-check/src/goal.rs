@@ -43,7 +43,7 @@ fn observed(net: &Net, rows: &[property::Row]) -> usize {
                 [Shape::Step { values, .. }] if values.windows(2).all(|v| v[0] < v[1]) && tells_apart(net, id) => f.of,
                 _ => return id,
             },
-            Op::Input | Op::Max { .. } | Op::Move { .. } => return id,
+            Op::Input | Op::Max { .. } | Op::Move { .. } | Op::Row(_) => return id,
         };
     }
     id

@@ -10,8 +10,10 @@ pub mod file;
 pub mod goal;
 pub mod lines;
 mod map;
+mod models;
 pub mod net;
 pub mod onnx;
+pub mod pair;
 mod proof;
 pub mod property;
 pub mod rational;
@@ -20,4 +22,5 @@ mod threads;
 mod unpack;
 pub mod walk;
 
-pub use proof::{Proved, check};
+pub use models::Given;
+pub use proof::{Proved, check, check_all};

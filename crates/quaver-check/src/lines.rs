@@ -121,6 +121,19 @@ pub fn default_lines(shape: &Shape, ends: (f64, f64)) -> Option<(Line, Line)> {
     Some((below, above))
 }
 
+/// How far the default lines below and above a function are from it at most; hints.
+pub fn gaps(shape: &Shape, (l, u): (f64, f64)) -> [f64; 2] {
+    let Some((lower, upper)) = default_lines(shape, (l, u)).filter(|_| !shape.is_affine_on(l, u)) else {
+        return [0.0, 0.0];
+    };
+    let mut gaps = [0.0f64; 2];
+    corners(shape, Side::Below, (l, u), |x, y, _| {
+        gaps[0] = gaps[0].max(y - (lower.slope * x + lower.offset));
+        gaps[1] = gaps[1].max(upper.slope * x + upper.offset - y);
+    });
+    gaps
+}
+
 /// Two lines on each side of a function, between which others can be chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ends {

@@ -1,6 +1,6 @@
 //! What a model file means: values made by few operations with exact constants.
 
-/// A network with one input and one output. Every value depends on earlier ones only.
+/// A network with one input and one output, or two as one (see [`crate::pair`]). Every value depends on earlier ones only.
 #[derive(Clone, Debug, Default)]
 pub struct Net {
     /// In the order of the file.
@@ -9,6 +9,8 @@ pub struct Net {
     pub input: usize,
     /// The output's number.
     pub output: usize,
+    /// Functions for rule *Difference*, the second after the first.
+    pub twins: Vec<[usize; 2]>,
 }
 
 impl Net {
@@ -17,10 +19,19 @@ impl Net {
     /// # Errors
     /// If there are not so many.
     pub fn function(&self, number: usize) -> Result<usize, String> {
+        self.functions().get(number).copied().ok_or_else(|| format!("there is no function {number}"))
+    }
+
+    /// The functions that the output depends on, in order.
+    pub fn functions(&self) -> Vec<usize> {
         let needed = self.needed();
         let is_function = |&k: &usize| needed[k] && matches!(self.values[k].op, Op::Function(_));
-        let found = (0..self.values.len()).filter(is_function).nth(number);
-        found.ok_or_else(|| format!("there is no function {number}"))
+        (0..self.values.len()).filter(is_function).collect()
+    }
+
+    /// The first twin of a second one.
+    pub fn twin(&self, second: usize) -> Option<usize> {
+        self.twins.iter().find(|t| t[1] == second).map(|t| t[0])
     }
 
     /// The values that one is an argument of, among those that the output depends on.
@@ -90,6 +101,8 @@ pub enum Op {
         /// For each element.
         from: Vec<Source>,
     },
+    /// The elements of several values.
+    Row(Vec<usize>),
 }
 
 impl Op {
@@ -100,6 +113,17 @@ impl Op {
             Op::Affine(a) => a.terms.iter().map(|t| t.0).collect(),
             Op::Function(f) => vec![f.of],
             Op::Max { of, .. } | Op::Move { of, .. } => vec![*of],
+            Op::Row(of) => of.clone(),
+        }
+    }
+
+    /// Gives the values that it is made from other numbers.
+    pub fn renumber(&mut self, new: impl Fn(usize) -> usize) {
+        match self {
+            Op::Input => {}
+            Op::Affine(a) => a.terms.iter_mut().for_each(|t| t.0 = new(t.0)),
+            Op::Function(Function { of, .. }) | Op::Max { of, .. } | Op::Move { of, .. } => *of = new(*of),
+            Op::Row(of) => of.iter_mut().for_each(|of| *of = new(*of)),
         }
     }
 }

@@ -4,17 +4,16 @@ use std::collections::HashMap;
 use std::io::BufRead;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use crate::analysis::{self, Analysis, Choice, Claim, Extent};
 use crate::bounds::Bounds;
 use crate::file::{Reader, Record};
 use crate::goal::{Goal, Target};
+use crate::models::{self, Given};
 use crate::net::Net;
 use crate::property::{Case, Property};
 use crate::rational::Rational;
 use crate::walk::{Cut, Frame, Row};
-use crate::{onnx, property, threads};
+use crate::{property, threads};
 
 /// What an accepted certificate proves.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,25 +30,25 @@ pub struct Proved {
     pub assumptions: Vec<String>,
 }
 
-/// Whether a certificate proves that no input is a counterexample, or that one is.
+/// Whether a certificate proves that no input is a counterexample, or that one is, of a property of one network.
 ///
 /// # Errors
 /// If it does not, with the number of the record that failed.
 pub fn check(model: &[u8], query: &[u8], certificate: impl BufRead) -> Result<Proved, String> {
+    check_all(&[Given { name: None, bytes: model.into() }], query, certificate)
+}
+
+/// [`check`] for a property of one or two networks.
+///
+/// # Errors
+/// If it does not, with the number of the record that failed.
+pub fn check_all(models: &[Given], query: &[u8], certificate: impl BufRead) -> Result<Proved, String> {
     let mut reader = Reader::new(certificate)?;
     let header = reader.header.clone();
-    agrees(header.get("model")?, model, "model")?;
-    agrees(header.get("property")?, query, "property")?;
+    models::agrees(header.get("property")?, query, "property")?;
     let profile = header.get("profile")?;
-    let (net, assumed) = onnx::read(model, profile).map_err(|e| format!("model: {e}"))?;
     let property = property::read(query).map_err(|e| format!("property: {e}"))?;
-    let sizes = (net.values[net.input].len(), net.values[net.output].len());
-    if sizes != (property.inputs, property.outputs) {
-        return Err(format!(
-            "the property is about {} inputs and {} outputs, the model has {} and {}",
-            property.inputs, property.outputs, sizes.0, sizes.1
-        ));
-    }
+    let (net, assumed) = models::network(models, &header, &property)?;
     let mut state = State::new(&net, &property);
     state.is_single = profile != "real";
     while let Some(record) = reader.next_record().map_err(|e| format!("record {}: {e}", reader.count))? {
@@ -60,15 +59,6 @@ pub fn check(model: &[u8], query: &[u8], certificate: impl BufRead) -> Result<Pr
     let told = header.lines.iter().filter(|l| l.0 == "assumption").map(|l| l.1.clone());
     let assumptions = told.filter(|a| !assumed.contains(a)).chain(assumed.iter().cloned()).collect();
     Ok(Proved { holds, profile: profile.into(), cases: property.cases.len(), records: reader.count, assumptions })
-}
-
-/// Whether bytes have the digest that a header names.
-fn agrees(digest: &str, bytes: &[u8], what: &str) -> Result<(), String> {
-    let own: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
-    match digest == own {
-        true => Ok(()),
-        false => Err(format!("header: the certificate is for another {what} (SHA-256 {digest}, not {own})")),
-    }
 }
 
 /// The cases of one box, with what all parts of it share.

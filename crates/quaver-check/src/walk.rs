@@ -1,10 +1,15 @@
-//! Functionals of one value, taken back to the bounds that they depend on; the rules *Walk* and *Constraint*.
+//! Functionals of one value, taken back to the bounds that they depend on; the rules *Walk* and *Constraint*, and in `difference` *Difference*.
 
 use crate::bounds::Bounds;
-use crate::lines::{Ends, Line, Side, blend};
+use crate::lines::{Ends, Line};
 use crate::net::{Affine, Net, Op, Source};
 use crate::round::{U, gamma};
 use crate::threads::{self, vectorized};
+use chosen::Lines;
+use difference::Joint;
+
+mod chosen;
+mod difference;
 
 /// What holds in a part, and what follows from it alone.
 #[derive(Clone, Debug)]
@@ -19,6 +24,8 @@ pub struct Frame<'n> {
     errors: Vec<Vec<f64>>,
     /// By value.
     enclosed: Vec<Enclosed>,
+    /// For each second twin what is known of its elements and those of the first.
+    joints: Vec<Vec<Joint>>,
     /// Products in one execution.
     products: usize,
     /// Whether all bounds are of magnitudes for which what underflows in a walk is nothing beside [`UNDERFLOW`].
@@ -72,6 +79,8 @@ pub struct Cut {
 pub struct Row {
     /// (element of the value that the batch is about, coefficient).
     pub terms: Vec<(usize, f64)>,
+    /// (value before that, element, coefficient).
+    pub before: Vec<(usize, usize, f64)>,
     /// Where each open element's lower and upper line is between its ends, in 255ths; or none, for the lines of the frame.
     pub places: Vec<u8>,
     /// Cuts that hold; the last one on an element says what its lines are between.
@@ -85,10 +94,19 @@ impl<'n> Frame<'n> {
     pub fn from_start(net: &'n Net, start: usize) -> Self {
         let of = |op: &Op| match op {
             Op::Affine(a) => a.terms.iter().map(|(_, map)| map.outputs() * map.terms()).sum(),
-            Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => 0,
+            Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } | Op::Row(_) => 0,
         };
         let products = net.values.iter().map(|v| of(&v.op)).sum();
-        Frame { net, start, bounds: vec![], errors: vec![], enclosed: vec![], products, is_bounded: true }
+        Frame {
+            net,
+            start,
+            bounds: vec![],
+            errors: vec![],
+            enclosed: vec![],
+            joints: vec![],
+            products,
+            is_bounded: true,
+        }
     }
 
     /// Adds the bounds of the next value, for an affine one after the start what [`crate::bounds::interval`] gives with them, and for a function
@@ -96,12 +114,13 @@ impl<'n> Frame<'n> {
     pub fn push(&mut self, bounds: Bounds, sums: Vec<f64>, enclosed: Enclosed) {
         let errors = match &self.net.values[self.bounds.len()].op {
             Op::Affine(a) => errors(a, sums),
-            Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } => vec![],
+            Op::Input | Op::Function(_) | Op::Max { .. } | Op::Move { .. } | Op::Row(_) => vec![],
         };
         self.is_bounded &= (0..bounds.lo.len()).all(|i| bounds.magnitude(i) <= LARGEST);
         self.bounds.push(bounds);
         self.errors.push(errors);
         self.enclosed.push(enclosed);
+        self.joints.push(vec![]);
     }
 
     /// How many places the first values have: so many does a walk from the last of them need if it chooses any.
@@ -218,19 +237,20 @@ impl<'b> Batch<'b> {
     /// Several terms on one element are added: each sum may lose u of itself.
     fn new(frame: &'b Frame<'b>, from: usize, rows: &'b [Row]) -> Self {
         let n = rows.len();
-        let mut c = vec![0.0; frame.bounds[from].lo.len() * n];
+        let zeros = |id: usize| vec![0.0; frame.bounds[id].lo.len() * n];
+        let mut coefficients = vec![None; from + 1];
+        coefficients[from] = Some(zeros(from));
         let mut error = vec![0.0; n];
         for (r, row) in rows.iter().enumerate() {
-            for (i, a) in &row.terms {
-                let sum: &mut f64 = &mut c[i * n + r];
+            let last = row.terms.iter().map(|(i, a)| (from, *i, *a));
+            for (id, i, a) in last.chain(row.before.iter().copied()) {
+                let sum: &mut f64 = &mut coefficients[id].get_or_insert_with(|| zeros(id))[i * n + r];
                 if *sum != 0.0 {
-                    error[r] += 2.0 * U * (sum.abs() + a.abs()) * frame.bounds[from].magnitude(*i);
+                    error[r] += 2.0 * U * (sum.abs() + a.abs()) * frame.bounds[id].magnitude(i);
                 }
                 *sum += a;
             }
         }
-        let mut coefficients = vec![None; from + 1];
-        coefficients[from] = Some(c);
         let cuts = rows.iter().map(|r| r.cuts.len()).max().unwrap_or(0);
         let additions = 3 * (from + 1) + cuts;
         Batch { frame, rows, coefficients, constant: vec![0.0; n], error, additions }
@@ -251,6 +271,7 @@ impl<'b> Batch<'b> {
 
     fn step(&mut self, id: usize) {
         self.constrain(id);
+        self.cancel(id);
         let Some(c) = self.coefficients[id].take() else { return };
         let frame = self.frame;
         if id <= frame.start {
@@ -262,6 +283,7 @@ impl<'b> Batch<'b> {
             Op::Function(f) => self.function(id, f.of, c),
             Op::Max { of, windows } => self.max(id, *of, windows, &c),
             Op::Move { of, from } => self.copy(*of, from, &c),
+            Op::Row(of) => self.row(of, &c),
         }
     }
 
@@ -406,54 +428,13 @@ impl<'b> Batch<'b> {
         }
         self.arrive(of, back);
     }
-}
 
-/// The lines that a batch has for one function, element by element.
-struct Lines<'b> {
-    rows: &'b [Row],
-    enclosed: &'b Enclosed,
-    /// Where the places of this function begin, and how many open elements were passed.
-    first: usize,
-    passed: usize,
-    /// Rows with a cut on an element, in order of both; the last one of a row counts.
-    own: Vec<(usize, usize, Ends)>,
-    passed_own: usize,
-    pairs: Vec<Pair>,
-}
-
-impl<'b> Lines<'b> {
-    fn new(batch: &Batch<'b>, id: usize) -> Self {
-        let (rows, frame) = (batch.rows, batch.frame);
-        let cuts = rows.iter().enumerate().flat_map(|(r, row)| row.cuts.iter().map(move |c| (r, c)));
-        let mut own: Vec<_> = cuts.filter(|(_, c)| c.function == id).map(|(r, c)| (c.element, r, c.ends)).collect();
-        own.sort_by_key(|o| (o.0, o.1));
-        let (first, pairs) = (frame.places(id), vec![Pair::default(); rows.len()]);
-        Lines { rows, enclosed: &frame.enclosed[id], first, passed: 0, own, passed_own: 0, pairs }
-    }
-
-    /// Those of the next element, for every row.
-    fn of(&mut self, element: usize, magnitude: f64) -> &[Pair] {
-        self.pairs.fill(self.enclosed.lines[element]);
-        let Some((_, ends)) = self.enclosed.open.get(self.passed).filter(|o| o.0 == element) else {
-            return &self.pairs;
-        };
-        let k = self.first + 2 * self.passed;
-        self.passed += 1;
-        let pair = |row: &Row, ends: &Ends| {
-            let blended =
-                |[a, b]: [Line; 2], k: usize, side| blend(a, b, f64::from(row.places[k]) / 255.0, side, magnitude);
-            Pair { lower: blended(ends.lower, k, Side::Below), upper: blended(ends.upper, k + 1, Side::Above) }
-        };
-        for (own, row) in self.pairs.iter_mut().zip(self.rows).filter(|(_, row)| !row.places.is_empty()) {
-            *own = pair(row, ends);
+    fn row(&mut self, of: &[usize], mut c: &[f64]) {
+        for &id in of {
+            let (own, rest) = c.split_at(self.frame.bounds[id].lo.len() * self.rows.len());
+            self.arrive(id, own.to_vec());
+            c = rest;
         }
-        while let Some((of, r, ends)) = self.own.get(self.passed_own).filter(|o| o.0 <= element) {
-            if *of == element && !self.rows[*r].places.is_empty() {
-                self.pairs[*r] = pair(&self.rows[*r], ends);
-            }
-            self.passed_own += 1;
-        }
-        &self.pairs
     }
 }
 

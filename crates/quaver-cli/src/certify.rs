@@ -1,5 +1,6 @@
 //! Certificates of answers: proofs and counterexamples that another program checks.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -51,13 +52,14 @@ impl Checker {
     pub fn objection(
         &self,
         missing: Option<String>,
-        [model, property, certificate]: [&Path; 3],
+        models: &[OsString],
+        [property, certificate]: [&Path; 2],
         holds: bool,
     ) -> Result<Option<String>> {
         if let Some(why) = missing {
             return Ok(Some(format!("there is no certificate: {why}")));
         }
-        let output = Command::new(&self.program).arg(model).arg(property).arg(certificate).output();
+        let output = Command::new(&self.program).args(models).arg(property).arg(certificate).output();
         let output = output.with_context(|| format!("cannot run {}", self.program.display()))?;
         // As `quaver-check` documents.
         let expected = if holds { 0 } else { 3 };
@@ -70,8 +72,9 @@ impl Checker {
 
 /// What a certificate is about.
 pub struct Subject<'s> {
-    /// SHA-256 of the model's and of the property's bytes.
-    pub model: &'s str,
+    /// Lines of the header: `model` with the SHA-256 of its bytes, or `network` with each network's name and that.
+    pub models: Vec<(&'s str, String)>,
+    /// SHA-256 of the property's bytes.
     pub property: &'s str,
     pub profile: &'s str,
     /// What the answer rests on.
@@ -102,8 +105,8 @@ impl Certificate {
             ));
         }
         let tool = concat!("quaver ", env!("CARGO_PKG_VERSION"));
-        let mut header =
-            vec![("model", subject.model), ("property", subject.property), ("profile", profile), ("tool", tool)];
+        let mut header: Vec<(&str, &str)> = subject.models.iter().map(|(key, value)| (*key, &value[..])).collect();
+        header.extend([("property", subject.property), ("profile", profile), ("tool", tool)]);
         header.extend(subject.assumptions.iter().map(|a| ("assumption", *a)));
         let writer = Writer::create(path, &header).with_context(|| path.display().to_string())?;
         Ok(Certificate { writer, gap: None })

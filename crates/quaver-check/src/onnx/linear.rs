@@ -55,6 +55,9 @@ impl Lowering {
     }
 
     pub(super) fn matmul(&mut self, call: &Call) -> Result<Known, String> {
+        if call.input(0)?.id().is_none() {
+            return self.matrix_times_vector(call);
+        }
         let (id, x) = call.value(0)?;
         let (w_shape, w) = call.constant(1)?;
         let (&[inputs, ..], 1 | 2) = (w_shape, w_shape.len()) else {
@@ -67,6 +70,20 @@ impl Lowering {
         let elements = self.room(&shape)?;
         let map = Map::Dense { outer: elements / outputs, inputs, outputs, weights: swapped(w, outputs) };
         Ok(self.affine(call.name(), shape, (id, map), vec![0.0; elements], 0.0))
+    }
+
+    fn matrix_times_vector(&mut self, call: &Call) -> Result<Known, String> {
+        let ((w_shape, w), (id, x)) = (call.constant(0)?, call.value(1)?);
+        let (&[outputs, inputs], true) = (w_shape, w_shape.get(1..) == Some(&x.shape[..])) else {
+            return Err(format!(
+                "a product of shapes {w_shape:?} and {:?} is not supported, only of a matrix and a vector",
+                x.shape
+            ));
+        };
+        let shape = vec![outputs];
+        self.room(&shape)?;
+        let map = Map::Dense { outer: 1, inputs, outputs, weights: w.to_vec() };
+        Ok(self.affine(call.name(), shape, (id, map), vec![0.0; outputs], 0.0))
     }
 
     pub(super) fn gemm(&mut self, call: &Call) -> Result<Known, String> {

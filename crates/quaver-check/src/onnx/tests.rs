@@ -102,6 +102,7 @@ pub(super) fn run(net: &Net, input: &[f64]) -> Vec<f64> {
                 windows.iter().map(largest).collect()
             }
             Op::Move { of, from } => from.iter().map(|s| source(s, &values[*of])).collect(),
+            Op::Row(of) => of.iter().flat_map(|id| values[*id].clone()).collect(),
         };
         assert_eq!(made.len(), value.len(), "{}", value.name);
         values.push(made);
@@ -304,6 +305,14 @@ fn dropout_passes_its_input_on() {
 }
 
 #[test]
+fn a_matrix_times_a_vector() {
+    let w = reals("w", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let net = read(&[3], &[w.clone()], &[node("MatMul", "w x", "y", &[])]).unwrap();
+    assert_eq!(run(&net, &[1.0, 0.0, -1.0]), [-2.0, -2.0]);
+    assert!(read(&[2], &[w], &[node("MatMul", "w x", "y", &[])]).unwrap_err().contains("[2, 3] and [2]"));
+}
+
+#[test]
 fn products_that_are_not_exact_have_slack() {
     let slack = |alpha: f32| {
         let nodes = [node("Gemm", "x w", "y", &[attr_float("alpha", alpha)])];
@@ -325,7 +334,7 @@ fn refusals() {
     refused(&[], &[node("Relu", "x", "y", &[attr_int("new", 1)])], &["here", "Relu", "'new'"]);
     refused(&[], &[node("Relu", "z", "y", &[])], &["'z'"]);
     refused(&[], &[node("Mul", "x x", "y", &[])], &["Mul", "both operands"]);
-    refused(&[w()], &[node("MatMul", "w x", "y", &[])], &["MatMul", "input 0 is constant"]);
+    refused(&[w()], &[node("MatMul", "w x", "y", &[])], &["MatMul", "only of a matrix and a vector"]);
     refused(&[w()], &[node("Gemm", "x w", "y", &[attr_int("transA", 1)])], &["transA"]);
     refused(&[w()], &[node("Gemm", "x w", "y", &[attr_float("transB", 1.0)])], &["transB", "type"]);
     refused(&[w(), w()], &[], &["'w'", "twice"]);

@@ -6,10 +6,12 @@ use crate::rational::Rational;
 /// Longest number, in bits, that a product may make.
 const MAX_BITS: u64 = 1 << 14;
 
-/// An element of the network's input or output, flattened row-major.
+/// An element of a network's input or output, flattened row-major; outputs of all networks in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Variable {
     Input(usize),
+    /// Of the second network; equal to the first network's.
+    Second(usize),
     Output(usize),
 }
 
@@ -64,6 +66,16 @@ impl Linear {
         Ok(product)
     }
 
+    /// With the first network's input elements in place of the second's.
+    fn of_one_input(mut self) -> Linear {
+        for (variable, _) in &mut self.terms {
+            if let Variable::Second(i) = *variable {
+                *variable = Variable::Input(i);
+            }
+        }
+        self.collected()
+    }
+
     /// Each variable once, in order, with a coefficient that is not zero.
     fn collected(mut self) -> Linear {
         self.terms.sort_by_key(|(variable, _)| *variable);
@@ -86,6 +98,10 @@ pub(super) enum Literal {
     Lower(usize, Rational),
     /// The input is not above.
     Upper(usize, Rational),
+    /// This element of the first network's input is not above the second's.
+    NotAbove(usize),
+    /// This element of the first network's input is not below the second's.
+    NotBelow(usize),
     /// About outputs; without terms it is true or false by itself.
     Output(Row),
 }
@@ -93,7 +109,15 @@ pub(super) enum Literal {
 impl Literal {
     /// `linear <= 0`.
     pub(super) fn not_positive(linear: Linear) -> Result<Literal, String> {
-        let Linear { terms, constant } = linear.collected();
+        let linear = linear.collected();
+        if let ([(Variable::Input(i), a), (Variable::Second(k), b)], true) =
+            (&linear.terms[..], linear.constant.is_zero())
+            && i == k
+            && (a + b).is_zero()
+        {
+            return Ok(if a.signum() > 0 { Literal::NotAbove(*i) } else { Literal::NotBelow(*i) });
+        }
+        let Linear { terms, constant } = linear.of_one_input();
         let bound = -&constant;
         if let [(Variable::Input(input), coefficient)] = terms.as_slice() {
             let Some(inverse) = coefficient.recip() else { return Err("a coefficient is zero".into()) };
@@ -103,21 +127,25 @@ impl Literal {
                 false => Literal::Lower(*input, value),
             });
         }
-        let of_inputs = terms.iter().filter(|(variable, _)| matches!(variable, Variable::Input(_))).count();
+        let of_inputs = terms.iter().filter(|(variable, _)| !matches!(variable, Variable::Output(_))).count();
         if of_inputs != 0 {
             return Err(match of_inputs == terms.len() {
                 true => "constraint on several inputs".into(),
                 false => "constraint on inputs and outputs together".into(),
             });
         }
-        let terms = terms.into_iter().map(|(Variable::Input(i) | Variable::Output(i), c)| (i, c)).collect();
+        let number = |(Variable::Input(i) | Variable::Second(i) | Variable::Output(i), c)| (i, c);
+        let terms = terms.into_iter().map(number).collect();
         Ok(Literal::Output(Row { terms, bound, strict: false }))
     }
 
-    /// `linear < 0`; on inputs the same as `<=`, which allows more.
+    /// `linear < 0`; on inputs the same as `<=`, which allows more. Equal inputs are not below each other.
     pub(super) fn negative(linear: Linear) -> Result<Literal, String> {
         Ok(match Literal::not_positive(linear)? {
             Literal::Output(row) => Literal::Output(Row { strict: true, ..row }),
+            Literal::NotAbove(_) | Literal::NotBelow(_) => {
+                Literal::Output(Row { terms: vec![], bound: Rational::zero(), strict: true })
+            }
             bound => bound,
         })
     }

@@ -1,8 +1,8 @@
 //! Properties of a network, read from VNN-LIB.
 //!
 //! A text describes counterexamples: inputs in a box, and linear constraints on the outputs they lead to. The property
-//! holds if there are none. Version 1.0 and queries of version 2.0 about one network are read. What is not understood
-//! is refused with its line.
+//! holds if there are none. Version 1.0 and queries of version 2.0 are read: about one network, or about two whose
+//! inputs are equated element by element. What is not understood is refused with its line.
 //!
 //! Numbers are exact decimals. In a query about float32 elements a number is the nearest float32 value, as the format
 //! says, and arithmetic is refused because a runtime would round it.
@@ -32,13 +32,35 @@ const MAX_TEXT: u64 = 1 << 30;
 /// Describes all counterexamples: each satisfies one of the cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Property {
-    /// Number of elements of the network's input.
+    /// In the order of the text.
+    pub networks: Vec<Network>,
+    /// Number of elements of the input, which all networks share.
     pub inputs: usize,
-    /// Number of elements of the network's output.
+    /// Number of elements of the outputs of all networks, in a row.
     pub outputs: usize,
     /// In the order of the text: the alternatives of the last disjunction change first. Cases that no input or no output
     /// can satisfy, whatever the network is, are left out. Without cases there are no counterexamples.
     pub cases: Vec<Case>,
+}
+
+/// A network that a property is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Empty in version 1.0.
+    pub name: String,
+    /// Number of elements of its input.
+    pub inputs: usize,
+    /// Number of elements of its output.
+    pub outputs: usize,
+    /// The network that it is declared to be, by number.
+    pub equal_to: Option<usize>,
+}
+
+impl Network {
+    /// For messages.
+    pub fn label(&self) -> String {
+        if self.name.is_empty() { "the model".into() } else { format!("network `{}`", self.name) }
+    }
 }
 
 /// A box of inputs, and what their outputs satisfy.
@@ -70,7 +92,8 @@ pub fn read(bytes: &[u8]) -> Result<Property, String> {
     // What is not UTF-8 stays visible as a sign that no command has.
     let query = parse::parse(&String::from_utf8_lossy(&content))?;
     let cases = multiply_out(&query)?;
-    Ok(Property { inputs: query.inputs, outputs: query.outputs, cases })
+    let (inputs, outputs) = (query.inputs, query.networks.iter().map(|n| n.outputs).sum());
+    Ok(Property { networks: query.networks, inputs, outputs, cases })
 }
 
 /// One case for every way to take one alternative of each disjunction.
@@ -131,7 +154,8 @@ impl Draft {
             Literal::Upper(input, value) if self.hi[*input].as_ref().is_none_or(|old| old > value) => {
                 self.hi[*input] = Some(value.clone());
             }
-            Literal::Lower(..) | Literal::Upper(..) => {}
+            // The parser has made sure that they are equal.
+            Literal::Lower(..) | Literal::Upper(..) | Literal::NotAbove(_) | Literal::NotBelow(_) => {}
             Literal::Output(row) if row.terms.is_empty() => {
                 self.is_impossible |= row.bound.signum() < i32::from(row.strict);
             }

@@ -10,8 +10,8 @@ use crate::rational::Rational;
 
 /// What a text says, before its disjunctions are multiplied out.
 pub(super) struct Query {
+    pub(super) networks: Vec<super::Network>,
     pub(super) inputs: usize,
-    pub(super) outputs: usize,
     /// In front of an input's number in messages.
     pub(super) prefix: String,
     pub(super) literals: Vec<Literal>,
@@ -43,9 +43,11 @@ pub(super) fn parse(text: &str) -> Result<Query, String> {
         parser.tokens.expect(')')?;
         is_first = false;
     }
-    let (inputs, outputs) = parser.names.counts()?;
-    let prefix = parser.names.network.as_ref().map_or("X_".into(), |n| format!("element {} ", n.input.name));
-    Ok(Query { inputs, outputs, prefix, literals: parser.literals, fixed: parser.fixed, choices: parser.choices })
+    let networks = parser.names.declared()?;
+    parser.equated()?;
+    let Parser { names, literals, fixed, choices, .. } = parser;
+    let prefix = names.networks.first().map_or("X_".into(), |n| format!("element {} ", n.input.name));
+    Ok(Query { inputs: networks[0].inputs, networks, prefix, literals, fixed, choices })
 }
 
 /// What is declared.
@@ -54,10 +56,13 @@ struct Names {
     is_version_2: bool,
     inputs: HashSet<usize>,
     outputs: HashSet<usize>,
-    network: Option<Network>,
+    networks: Vec<Network>,
 }
 
 struct Network {
+    name: String,
+    /// The number of another one, and whether it is the same network.
+    like: Option<(usize, bool)>,
     input: Tensor,
     output: Tensor,
 }
@@ -75,21 +80,57 @@ enum Element {
 }
 
 impl Names {
-    /// Numbers of inputs and outputs.
-    fn counts(&self) -> Result<(usize, usize), String> {
-        if let Some(network) = &self.network {
-            return Ok((network.input.len(), network.output.len()));
+    /// The networks; the one that is not declared, in version 1.0.
+    fn declared(&self) -> Result<Vec<super::Network>, String> {
+        let network = |n: &Network| super::Network {
+            name: n.name.clone(),
+            inputs: n.input.len(),
+            outputs: n.output.len(),
+            equal_to: n.like.filter(|like| like.1).map(|like| like.0),
+        };
+        if !self.networks.is_empty() {
+            return Ok(self.networks.iter().map(network).collect());
         }
         for (letter, declared) in [('X', &self.inputs), ('Y', &self.outputs)] {
             if let Some(missing) = (0..declared.len().max(1)).find(|i| !declared.contains(i)) {
                 return Err(format!("{letter}_{missing} is not declared"));
             }
         }
-        Ok((self.inputs.len(), self.outputs.len()))
+        let (inputs, outputs) = (self.inputs.len(), self.outputs.len());
+        Ok(vec![super::Network { name: String::new(), inputs, outputs, equal_to: None }])
     }
 
     fn is_float32(&self) -> bool {
-        self.network.as_ref().is_some_and(|network| network.input.element == Element::Float32)
+        self.networks.iter().any(|network| network.input.element == Element::Float32)
+    }
+
+    /// Whether a network or a tensor has this name.
+    fn has(&self, name: &str) -> bool {
+        self.networks.iter().any(|n| [&n.name, &n.input.name, &n.output.name].into_iter().any(|own| own == name))
+    }
+
+    /// Whether a network can be declared beside the others.
+    fn check(&self, network: &Network) -> Result<(), String> {
+        for name in [&network.name, &network.input.name, &network.output.name] {
+            if self.has(name) || network.input.name == network.output.name {
+                return Err(format!("{} is declared twice", Token::Word(name)));
+            }
+        }
+        if network.input.element != network.output.element
+            || self.networks.iter().any(|n| n.input.element != network.input.element)
+        {
+            return Err("inputs and outputs of different types are not supported".into());
+        }
+        let differs = |n: &Network| n.input.shape != network.input.shape || n.output.shape != network.output.shape;
+        match network.like {
+            Some((other, _)) if differs(&self.networks[other]) => {
+                Err("a network is like another one with tensors of other shapes".into())
+            }
+            _ if self.networks.iter().any(|n| n.input.len() != network.input.len()) => {
+                Err("networks with inputs of other sizes are not supported".into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -130,7 +171,9 @@ impl Parser<'_> {
         let is_new = match numbered(name) {
             Some(Variable::Input(number)) => self.names.inputs.insert(number),
             Some(Variable::Output(number)) => self.names.outputs.insert(number),
-            None => return self.tokens.fail(format!("{} is neither X_i nor Y_i", Token::Word(name))),
+            Some(Variable::Second(_)) | None => {
+                return self.tokens.fail(format!("{} is neither X_i nor Y_i", Token::Word(name)));
+            }
         };
         if !is_new {
             return self.tokens.fail(format!("{name} is declared twice"));
@@ -145,16 +188,25 @@ impl Parser<'_> {
         if !self.names.is_version_2 {
             return self.tokens.fail("`declare-network` needs `(vnnlib-version <2.0>)` as the first command");
         }
-        if self.names.network.is_some() {
-            return self.tokens.fail("several networks are not supported");
+        if self.names.networks.len() > 1 {
+            return self.tokens.fail("more than two networks are not supported");
         }
-        self.tokens.word()?;
-        let (mut input, mut output) = (None, None);
+        let name = self.tokens.word()?.to_string();
+        let (mut input, mut output, mut like) = (None, None, None);
         while self.tokens.peek() != Token::Mark(')') {
             self.tokens.expect('(')?;
             let (place, what) = match self.tokens.word()? {
                 "declare-input" => (&mut input, "inputs"),
                 "declare-output" => (&mut output, "outputs"),
+                word @ ("equal-to" | "isomorphic-to") if like.is_none() => {
+                    let other = self.tokens.word()?;
+                    like = self.names.networks.iter().position(|n| n.name == other).map(|k| (k, word == "equal-to"));
+                    if like.is_none() {
+                        return self.tokens.fail(format!("there is no network {}", Token::Word(other)));
+                    }
+                    self.tokens.expect(')')?;
+                    continue;
+                }
                 other => return self.tokens.fail(format!("{} is not supported", Token::Word(other))),
             };
             if place.is_some() {
@@ -165,14 +217,32 @@ impl Parser<'_> {
         let (Some(input), Some(output)) = (input, output) else {
             return self.tokens.fail("a network needs an input and an output");
         };
-        if input.name == output.name {
-            return self.tokens.fail(format!("{} is declared twice", Token::Word(&input.name)));
-        }
-        if input.element != output.element {
-            return self.tokens.fail("input and output of different types are not supported");
-        }
-        self.names.network = Some(Network { input, output });
+        let network = Network { name, like, input, output };
+        self.names.check(&network).or_else(|error| self.tokens.fail(error))?;
+        self.names.networks.push(network);
         Ok(())
+    }
+
+    /// Of two networks, all inputs must be equated: only then is an element of one an element of the other.
+    fn equated(&self) -> Result<(), String> {
+        let [first, second] = &self.names.networks[..] else { return Ok(()) };
+        let mut sides = vec![[false; 2]; first.input.len()];
+        for literal in self.fixed.iter().map(|&k| &self.literals[k as usize]) {
+            match literal {
+                Literal::NotAbove(i) => sides[*i][0] = true,
+                Literal::NotBelow(i) => sides[*i][1] = true,
+                Literal::Lower(..) | Literal::Upper(..) | Literal::Output(_) => {}
+            }
+        }
+        match sides.iter().position(|sides| *sides != [true; 2]) {
+            None => Ok(()),
+            Some(i) => {
+                let (x, x2) = (&first.input.name, &second.input.name);
+                Err(format!(
+                    "element {i} of `{x}` and of `{x2}` are not equated; other relations of inputs are not supported"
+                ))
+            }
+        }
     }
 
     fn assert(&mut self) -> Result<(), String> {
@@ -240,7 +310,7 @@ impl Parser<'_> {
     }
 
     fn variable(&mut self, word: &str) -> Result<Variable, String> {
-        if self.names.network.is_none() {
+        if self.names.networks.is_empty() {
             return match numbered(word) {
                 Some(variable @ Variable::Input(i)) if self.names.inputs.contains(&i) => Ok(variable),
                 Some(variable @ Variable::Output(i)) if self.names.outputs.contains(&i) => Ok(variable),
@@ -249,10 +319,18 @@ impl Parser<'_> {
         }
         let has_indices = self.tokens.peek() == Token::Mark('[');
         let indices = if has_indices { self.tokens.sizes()? } else { Vec::new() };
-        let found = self.names.network.as_ref().and_then(|network| match word {
-            _ if word == network.input.name => Some(network.input.offset(&indices).map(Variable::Input)),
-            _ if word == network.output.name => Some(network.output.offset(&indices).map(Variable::Output)),
-            _ => None,
+        let mut before = 0;
+        let found = self.names.networks.iter().enumerate().find_map(|(k, network)| {
+            let input = if k == 0 { Variable::Input } else { Variable::Second };
+            let first = before;
+            before += network.output.len();
+            match word {
+                _ if word == network.input.name => Some(network.input.offset(&indices).map(input)),
+                _ if word == network.output.name => {
+                    Some(network.output.offset(&indices).map(|i| Variable::Output(first + i)))
+                }
+                _ => None,
+            }
         });
         match found {
             Some(Some(variable)) => Ok(variable),

@@ -162,7 +162,8 @@ fn refuses_parts_of_version_2() {
     let tensors = "(declare-input X real [1]) (declare-output Y real [1])";
     let network = |inside: &str| format!("(vnnlib-version <2.0>)\n\n(declare-network f {inside})");
     for (inside, why) in [
-        ("(equal-to g)", "line 3: `equal-to` is not supported"),
+        ("(equal-to g)", "line 3: there is no network `g`"),
+        ("(alike g)", "line 3: `alike` is not supported"),
         ("(declare-input X real [1]) (declare-hidden H real [1] \"h\")", "`declare-hidden` is not supported"),
         ("(declare-input X real [1]) (declare-input Z real [1])", "several inputs"),
         ("(declare-input X real [1])", "an input and an output"),
@@ -176,7 +177,7 @@ fn refuses_parts_of_version_2() {
     ] {
         refused(&network(inside), why);
     }
-    refused(&format!("{}{}", network(tensors), "(declare-network g)"), "several networks");
+    refused(&format!("{}{}", network(tensors), "(declare-network g)"), "an input and an output");
     refused(&format!("{}{}", network(tensors), "(declare-const X_0 Real)"), "version 1.0");
     refused("(vnnlib-version <3.0>)", "version `<3.0>`");
     refused("(vnnlib-version <2.0>) (assert (<= X_0 1))", "`X_0` is not declared");
@@ -184,6 +185,60 @@ fn refuses_parts_of_version_2() {
     for more in ["(assert (<= B[2] 1))", "(assert (<= B 1))", "(assert (<= A[0] 1))", "(assert (<= A[0,1] 1))"] {
         refused(&text_2("real", more), "has no element");
     }
+}
+
+/// Two networks with two inputs each, and the assertions that equate these.
+fn text_of_two(second: &str, equations: &str, more: &str) -> String {
+    let first = "(declare-network f (declare-input X real [2]) (declare-output Y real [1,2]))";
+    let bounds = "(assert (and (<= 0 X[0]) (<= X[0] 1) (<= 0 Z[1]) (<= X[1] 2)))";
+    format!("(vnnlib-version <2.0>)\n{first}\n(declare-network g {second})\n{equations}\n{bounds}\n{more}")
+}
+
+const SECOND: &str = "(isomorphic-to f) (declare-input Z real [2]) (declare-output V real [1,2])";
+const EQUATIONS: &str = "(assert (and (== X[0] Z[0]) (== Z[1] X[1])))";
+
+#[test]
+fn reads_two_networks_with_equal_inputs() {
+    let more = "(assert (or (> V[0,1] (+ Y[0,0] 0.5)) (and (<= Z[0] 0.25) (<= V[0,0] Y[0,1]))))";
+    let property = read_text(&text_of_two(SECOND, EQUATIONS, more)).unwrap();
+    assert_eq!((property.inputs, property.outputs, property.networks.len()), (2, 4, 2));
+    assert_eq!(property.networks[1].equal_to, None);
+    let [one, two] = &property.cases[..] else { panic!("two cases") };
+    assert_eq!((&one.lo[1], &one.hi[1]), (&number("0"), &number("2")));
+    assert_eq!(one.rows, [Row { strict: true, ..row(&[(0, "1"), (3, "-1")], "-0.5") }]);
+    assert_eq!((&two.hi[0], &two.rows[0]), (&number("0.25"), &row(&[(1, "-1"), (2, "1")], "0")));
+    let equal = SECOND.replace("isomorphic-to", "equal-to");
+    assert_eq!(read_text(&text_of_two(&equal, EQUATIONS, more)).unwrap().networks[1].equal_to, Some(0));
+    // Equal inputs are not different.
+    let cases = |more: &str| read_text(&text_of_two(SECOND, EQUATIONS, more)).unwrap().cases.len();
+    assert_eq!((cases("(assert (< X[0] Z[0]))"), cases("(assert (>= X[0] Z[0]))")), (0, 1));
+    assert_eq!((cases("(assert (<= (+ X[0] 1) Z[0]))"), cases("(assert (!= X[0] Z[0]))")), (0, 0));
+}
+
+#[test]
+fn other_relations_of_two_networks_are_refused() {
+    for (equations, why) in [
+        ("", "element 0 of `X` and of `Z` are not equated; other relations of inputs are not supported"),
+        ("(assert (== X[0] Z[0]))", "element 1 of `X`"),
+        ("(assert (and (== X[0] Z[0]) (<= X[1] Z[1])))", "element 1 of `X`"),
+        ("(assert (or (and (== X[0] Z[0]) (== X[1] Z[1])) (<= Y[0,0] 0)))", "element 0 of `X`"),
+        ("(assert (and (== X[0] Z[1]) (== X[1] Z[0])))", "constraint on several inputs"),
+        ("(assert (and (== X[0] Z[0]) (== X[1] (* 2 Z[1]))))", "element 1 of `X`"),
+        ("(assert (and (== X[0] Z[0]) (== X[1] (+ 1 Z[1]))))", "element 1 of `X`"),
+    ] {
+        refused(&text_of_two(SECOND, equations, ""), why);
+    }
+    for (second, why) in [
+        ("(declare-input Z real [3]) (declare-output V real [1,2])", "inputs of other sizes"),
+        ("(isomorphic-to f) (declare-input Z real [1,2]) (declare-output V real [1,2])", "tensors of other shapes"),
+        ("(isomorphic-to h) (declare-input Z real [2]) (declare-output V real [1,2])", "there is no network `h`"),
+        ("(declare-input X real [2]) (declare-output V real [1,2])", "`X` is declared twice"),
+        ("(declare-input Z float32 [2]) (declare-output V float32 [1,2])", "different types"),
+    ] {
+        refused(&text_of_two(second, EQUATIONS, ""), why);
+    }
+    let third = "(declare-network h (declare-input A real [2]) (declare-output B real [2]))";
+    refused(&text_of_two(SECOND, EQUATIONS, third), "more than two networks");
 }
 
 #[test]

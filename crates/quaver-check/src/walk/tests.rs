@@ -103,6 +103,7 @@ fn execute(net: &Net, x: &[f64]) -> Vec<Vec<f64>> {
                 };
                 from.iter().map(copy).collect()
             }
+            Op::Row(of) => of.iter().flat_map(|id| values[*id].clone()).collect(),
         };
         values.push(result);
     }
@@ -148,7 +149,7 @@ fn check(seed: u64) {
         let (bounds, sums) = interval(&net, id, &frame.bounds);
         let enclosed = match &net.values[id].op {
             Op::Function(f) => enclosed(&mut dice, f, &frame.bounds[f.of]),
-            Op::Input | Op::Affine(_) | Op::Max { .. } | Op::Move { .. } => Enclosed::default(),
+            Op::Input | Op::Affine(_) | Op::Max { .. } | Op::Move { .. } | Op::Row(_) => Enclosed::default(),
         };
         frame.push(bounds, sums, enclosed);
     }
@@ -165,7 +166,7 @@ fn check(seed: u64) {
         let chosen = if dice.roll(4) == 0 { 0 } else { frame.places(net.output + 1) };
         let places = (0..chosen).map(|_| dice.roll(256) as u8).collect();
         let (cuts, betas) = cuts(dice, &frame);
-        Row { terms, places, cuts, betas }
+        Row { terms, places, cuts, betas, ..Row::default() }
     };
     let rows: Vec<Row> = (0..5).map(|_| row(&mut dice)).collect();
     for (row, bound) in rows.iter().zip(frame.walk(net.output, &rows)) {

@@ -63,7 +63,7 @@ impl Certifying {
         let property = self.folder.join(format!("{name}.vnnlib"));
         std::fs::write(&property, &text).with_context(|| format!("cannot write {}", property.display()))?;
         let subject = Subject {
-            model: &self.digest,
+            models: vec![("model", self.digest.clone())],
             property: &sha256(text.as_bytes()),
             profile: &self.profile,
             assumptions: self.assumptions.iter().map(|a| &**a).collect(),
@@ -91,7 +91,7 @@ impl Certifying {
             return Ok(verdict);
         };
         let holds = matches!(verdict, Verdict::Holds(_));
-        Ok(match checker.objection(missing, [&self.model, &property, &path], holds)? {
+        Ok(match checker.objection(missing, &[self.model.clone().into()], [&property, &path], holds)? {
             Some(why) => Verdict::Undecided(Unfinished { bound: f64::NEG_INFINITY, why, subproblems: 0, open: 0 }),
             None => verdict,
         })

@@ -52,7 +52,8 @@ pub struct Args {
     #[arg(long, value_name = "P", value_parser = load::profile_name, help = "Arithmetic of the runtime [default: real for a query of `real` \
                                                                              tensors, else float32]")]
     profile: Option<String>,
-    /// Write a certificate of the answer to this file, for quaver-check (one network; arithmetic real, ort-fused or fixed-point)
+    /// Write a certificate of the answer to this file, for quaver-check (one network, arithmetic real, ort-fused or
+    /// fixed-point; or two with equal inputs, arithmetic real)
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
     #[command(flatten)]

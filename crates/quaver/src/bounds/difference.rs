@@ -54,6 +54,10 @@ impl Joint {
     }
 }
 
+/// A line for a difference is used where it loses less than two lines, and not where both lose the same: there a checker that rounds otherwise would
+/// have to guess.
+const LESS: f64 = 1.0 - 9.5367431640625e-7;
+
 /// What an analysis knows about two twins, by element.
 #[derive(Clone, Debug)]
 pub(crate) struct Differences {
@@ -221,7 +225,8 @@ impl<'c> Context<'c> {
         // The worst that is lost with these lines, and with a line for each function.
         let lost = (most - least) * range.1.max(-range.0).max(0.0) + (error.1 - error.0);
         let [below, above] = [-1.0, 1.0].map(|side| [0, 1].map(|n| self.gap(n, bounds[n], side)));
-        Joint { lower: (lower, lost < above[0] + below[1]), upper: (upper, lost < below[0] + above[1]), range }
+        let [of_lower, of_upper] = [above[0] + below[1], below[0] + above[1]].map(|each| lost < LESS * each);
+        Joint { lower: (lower, of_lower), upper: (upper, of_upper), range }
     }
 
     /// Bounds on value f(x) - h(argument x) for one of the functions.
@@ -320,7 +325,8 @@ impl Functionals {
         let mut back = arguments.map(|b| Collector::new(self.rows, b.lo.len()));
         for (i, run2) in c2.runs_mut() {
             let (joint, units) = (&differences.joints[i], &twins.units[i]);
-            let (false, Some(run)) = (!joint.lower.1 && !joint.upper.1, c.find(i)) else { continue };
+            let useful = joint.lower.1 || joint.upper.1 || tuned.as_ref().is_some_and(|t| t.has_own(i));
+            let (true, Some(run)) = (useful, c.find(i)) else { continue };
             let [q, q2] = units.value;
             let [k, k2] = units.argument;
             let weights = [0, 1].map(|n| (4.0 * U64 * values[n].magnitude(i), 3.0 * U64 * arguments[n].magnitude(i)));

@@ -74,7 +74,7 @@ impl<'a> Subject<'a> {
 
     /// Goals that compare outputs are about the value that decides their order.
     fn view(&self, goals: &[Goal]) -> View<'_> {
-        let compare = goals.iter().flat_map(|g| &g.rows).all(|r| r.is_comparison());
+        let compare = goals.iter().flat_map(Goal::stated).all(Row::is_comparison);
         let observed = if compare { self.score } else { self.output };
         let prepared = &self.prepared;
         View { profile: self.profile, root: attack::root(prepared, observed), observed, prepared }

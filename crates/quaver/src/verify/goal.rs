@@ -90,17 +90,61 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Whether another row says the contrary of elements that are so much further in the value, as for a second network what is asked of the first.
+    fn mirrors(&self, other: &Row) -> bool {
+        let sorted = |row: &Row| {
+            let mut terms = row.terms.clone();
+            terms.sort_by_key(|t| t.0);
+            terms
+        };
+        let (a, b) = (sorted(self), sorted(other));
+        let apart = a.first().zip(b.first()).map_or(0, |(a, b)| b.0 as isize - a.0 as isize);
+        apart != 0
+            && a.len() == b.len()
+            && a.iter().zip(&b).all(|(a, b)| b.0 as isize - a.0 as isize == apart && a.1 == -b.1)
+            && a.iter().all(|(i, _)| b.iter().all(|(j, _)| i != j))
+    }
+
+    /// What follows from two rows without a common element: their sum.
+    fn plus(&self, other: &Row) -> Row {
+        Row {
+            terms: self.terms.iter().chain(&other.terms).copied().collect(),
+            bound: round::add_up(self.bound, other.bound),
+            strict: self.strict || other.strict,
+            exact: self.exact && other.exact,
+        }
+    }
+}
+
 /// A forbidden polyhedron.
 #[derive(Clone, Debug)]
 pub(super) struct Goal {
+    /// One for each constraint; then, where two mirror each other, their sum, in which two networks are compared.
     pub rows: Vec<Row>,
     /// What they stand for.
     pub exact: Polyhedron,
+    /// The rows of which the last is the sum.
+    pair: Option<[usize; 2]>,
 }
+
+/// The share of the weights that two rows that mirror each other begin with.
+const PAIRED: f64 = 0.9;
 
 impl Goal {
     pub fn new(p: &Polyhedron) -> Self {
-        Goal { rows: p.constraints.iter().map(Row::new).collect(), exact: p.clone() }
+        let mut rows: Vec<Row> = p.constraints.iter().map(Row::new).collect();
+        let pairs = (0..rows.len()).flat_map(|a| (0..a).map(move |b| [b, a]));
+        let pair = pairs.clone().find(|[a, b]| rows[*a].mirrors(&rows[*b]));
+        if let Some([a, b]) = pair {
+            rows.push(rows[a].plus(&rows[b]));
+        }
+        Goal { rows, exact: p.clone(), pair }
+    }
+
+    /// The rows that stand for a constraint each.
+    pub fn stated(&self) -> &[Row] {
+        &self.rows[..self.exact.constraints.len()]
     }
 
     /// Whether a gap of some row proves that no point of the polyhedron is left.
@@ -108,10 +152,17 @@ impl Goal {
         gap > 0.0
     }
 
-    /// All rows alike, for a search for multipliers, where the value is within bounds.
+    /// The stated rows, for a search for multipliers, where the value is within bounds: all alike, but for two that mirror each other.
     pub fn objective(&self, within: &Bounds) -> Objective {
         let functional = |r: &Row| Functional { terms: r.terms.clone(), bound: r.bound_within(within) };
-        Objective::new(self.rows.iter().map(functional).collect())
+        let mut objective = Objective::new(self.stated().iter().map(functional).collect());
+        if let Some(pair) = self.pair.filter(|_| objective.weights.len() > 2) {
+            let rest = (1.0 - PAIRED) / (objective.weights.len() - 2) as f64;
+            let weight = |r: usize| if pair.contains(&r) { PAIRED / 2.0 } else { rest };
+            // A float32, as certificates hold it.
+            (0..objective.weights.len()).for_each(|r| objective.weights[r] = f64::from(weight(r) as f32));
+        }
+        objective
     }
 
     /// The gap that a lower bound on the combination of the rows proves (see [`Row::gap`]).
@@ -119,7 +170,7 @@ impl Goal {
     /// # Why
     /// In every point of the polyhedron the combination of the rows is at most the combination of their bounds.
     pub fn combined_gap(&self, sum: f64, objective: &Objective, grid: Grid) -> f64 {
-        match &self.rows[..] {
+        match self.stated() {
             [row] => row.gap(sum, objective.bound(), grid),
             rows => {
                 let strict = !rows.is_empty() && rows.iter().all(|r| r.strict);
@@ -128,14 +179,16 @@ impl Goal {
         }
     }
 
-    /// Weights that make one row count.
+    /// Weights of the stated rows that make one row count.
     pub fn only(&self, row: usize) -> Vec<f64> {
-        (0..self.rows.len()).map(|r| f64::from(u8::from(r == row))).collect()
+        let stated = self.stated().len();
+        let counts = |r: usize| r == row || (row >= stated && self.pair.is_some_and(|p| p.contains(&r)));
+        (0..stated).map(|r| f64::from(u8::from(counts(r)))).collect()
     }
 
     /// The row that is furthest from being satisfied, and its excess; a hint.
     pub fn worst(&self, x: &[f64]) -> (usize, f64) {
-        let excess = self.rows.iter().map(|r| r.excess(x)).enumerate();
+        let excess = self.stated().iter().map(|r| r.excess(x)).enumerate();
         excess.fold((0, f64::NEG_INFINITY), |m, e| if e.1 > m.1 { e } else { m })
     }
 
@@ -145,6 +198,6 @@ impl Goal {
             let size: f64 = r.terms.iter().map(|(i, a)| (a * x[*i]).abs()).sum();
             r.excess(x) <= 1e-6 * (size + r.bound.abs())
         };
-        self.rows.iter().all(near)
+        self.stated().iter().all(near)
     }
 }

@@ -35,6 +35,11 @@ impl TwinUse {
         (self.places[element * self.rows + row] as usize).checked_sub(1).map(|k| &self.own[k])
     }
 
+    /// Whether a row has splits on an element.
+    pub fn has_own(&self, element: usize) -> bool {
+        !self.own.is_empty() && self.places[element * self.rows..][..self.rows].iter().any(|p| *p != 0)
+    }
+
     /// Forgets the last walk.
     pub fn forget(&mut self) {
         self.taken.fill(0.0);

@@ -118,6 +118,14 @@ impl Part {
         self.query.forbidden[polyhedron].constraints.iter().all(|c| surely(c, output))
     }
 
+    /// Whether the query is about two networks whose inputs are equated element by element, and about their outputs only.
+    pub fn is_about_a_pair(&self) -> bool {
+        let (free, one) = (&self.layout.free_of, self.layout.elements.len());
+        let net = &self.lowered.net;
+        let output = net.node(net.outputs()[0]).len();
+        free.len() == 2 * one && free.iter().enumerate().all(|(i, v)| i % one == *v) && output == self.layout.outputs
+    }
+
     /// The input that is meant by an executed one.
     fn input_value(&self, input: &[f64], free: usize) -> Value {
         let exact = self.between.iter().find(|b| b.0 == free).and_then(|b| b.1.clone());

@@ -34,12 +34,12 @@ impl Question {
         let net = view.prepared.net;
         let observed = &bounds[view.observed.0];
         let integers = |r: &Row| r.bound.fract() == 0.0 && r.is_exact() && r.terms.iter().all(|t| t.1.fract() == 0.0);
-        let integral = net.node(view.observed).grid == Grid::Integer && goal.rows.iter().all(integers);
-        let strict = !goal.rows.is_empty() && goal.rows.iter().all(|r| r.strict);
+        let integral = net.node(view.observed).grid == Grid::Integer && goal.stated().iter().all(integers);
+        let strict = !goal.stated().is_empty() && goal.stated().iter().all(|r| r.strict);
         let mut encoder = Encoder::new(net, bounds, start);
         let mut rows = vec![];
         let mut ends = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        for row in &goal.rows {
+        for row in goal.stated() {
             // Among integers, sum < bound is sum <= bound - 1.
             let less = if integral && row.strict && !strict { 1.0 } else { 0.0 };
             let bound = sub_up(row.bound_within(observed), less);

@@ -195,7 +195,7 @@ impl<'s> Search<'s> {
         step
     }
 
-    /// Bounds parts that were taken together: boxes one by one, others of one frame in one go.
+    /// Bounds parts that were taken together: boxes one by one, those of one frame in one go.
     fn bound(&self, parts: Vec<Part>, step: &mut Step) {
         let mut domains = vec![];
         for part in parts {
@@ -205,8 +205,12 @@ impl<'s> Search<'s> {
                 Part::Split(d) => domains.push(*d),
             }
         }
-        if !domains.is_empty() && step.witness.is_none() {
-            self.bound_domains(domains, step);
+        while let (Some(last), None) = (domains.pop(), &step.witness) {
+            // After a pause there may be parts of several frames.
+            let (mut same, rest): (Vec<Domain>, Vec<Domain>) = domains.into_iter().partition(|d| d.is_like(&last));
+            same.push(last);
+            domains = rest;
+            self.bound_domains(same, step);
         }
     }
 

@@ -61,7 +61,11 @@ impl Domain {
 
 impl Search<'_> {
     /// Excludes parts of one frame, or splits each.
+    ///
+    /// # Panics
+    /// If they are not of one frame: bounds of one say nothing of a part of another.
     pub(super) fn bound_domains(&self, mut domains: Vec<Domain>, step: &mut Step) {
+        assert!(domains.iter().all(|d| d.is_like(&domains[0])), "parts of several frames");
         let first = domains[0].branch.splits.is_empty();
         let frame = domains[0].frame.clone();
         let goals: Vec<usize> = domains.iter().map(|d| d.goal).collect();
