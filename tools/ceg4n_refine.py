@@ -47,7 +47,7 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--quaver", default="target/release/quaver")
     parser.add_argument("--acas", type=pathlib.Path)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="networks whose name begins so")
     parser.add_argument("--timeout", type=float, default=50)
     parser.add_argument("--csv", type=pathlib.Path)
     parser.add_argument("--more", default="", help="further options of quaver quantize, in one word")
@@ -55,7 +55,7 @@ def main():
     rows = []
     for path in sorted((args.folder / "properties").glob("*.json.gz")):
         name = path.name.removesuffix(".json.gz")
-        if args.only not in name:
+        if not name.startswith(args.only):
             continue
         is_acas = name.startswith("ACAS")
         network = (args.acas or args.folder) / ("" if is_acas and args.acas else "networks") / f"{name}.onnx"

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::ball::{in_order, seconds};
 use crate::robustness::write_witnesses;
-use crate::session::Session;
+use crate::session::{Session, fail};
 use crate::{engine, progress};
 pub use area::{Area, Areas};
 pub use relation::{Networks, words};
@@ -50,6 +50,9 @@ struct How {
     /// Seconds for each ball or box
     #[arg(long, value_name = "S", default_value = "10", value_parser = seconds, allow_hyphen_values = true)]
     timeout: Duration,
+    /// With --epsilon or --strict: print proved bounds on each difference B - A of outputs, too, as tight as they are without branching
+    #[arg(long, conflicts_with_all = ["top1", "top_k"])]
+    bounds: bool,
     /// Seed of the attack
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -65,6 +68,8 @@ struct Outcome {
     outputs: [Vec<f64>; 2],
     verdict: Verdict,
     seconds: f64,
+    /// Of every difference B - A, with the seconds that they took.
+    bounds: Option<(Vec<(f64, f64)>, f64)>,
 }
 
 #[derive(Default, Clone, Copy, Serialize)]
@@ -143,6 +148,18 @@ impl Job<'_> {
         let (timeout, engine) = (self.args.how.timeout, self.engine.engine.clone());
         let options = Options { timeout, seed: self.args.how.seed, engine, threads, ..Options::default() };
         let verdict = self.verifier.decide(&query, &options).map_err(|e| self.args.networks.fail(&e))?;
-        Ok(Outcome { area, outputs, verdict, seconds: start.elapsed().as_secs_f64() })
+        let seconds = start.elapsed().as_secs_f64();
+        let bounds = self.args.how.bounds.then(|| self.bounds(&area, &options)).transpose()?;
+        Ok(Outcome { area, outputs, verdict, seconds, bounds })
+    }
+
+    fn bounds(&self, area: &Area, options: &Options) -> Result<(Vec<(f64, f64)>, f64)> {
+        let start = Instant::now();
+        let Some(differences) = self.pair.differences_of_outputs() else {
+            let problem = "--bounds: an output is an integer with a scale";
+            return Err(fail(problem, "end both models with a DequantizeLinear"));
+        };
+        let found = self.verifier.enclose(&area.region, &differences, options);
+        Ok((found.map_err(|e| self.args.networks.fail(&e))?, start.elapsed().as_secs_f64()))
     }
 }

@@ -37,6 +37,11 @@ struct Line<'a> {
     difference: Option<String>,
     /// The distance at the witness.
     distance: Option<f64>,
+    /// Proved bounds on each difference B - A.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bounds: Option<&'a [(f64, f64)]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bounds_seconds: Option<f64>,
 }
 
 impl Job<'_> {
@@ -57,7 +62,13 @@ impl Job<'_> {
     }
 
     pub(super) fn show(&self, outcome: &Outcome, session: &mut Session<'_>) -> Result<()> {
-        if session.json { session.line(&self.json(outcome)) } else { session.say(self.text(outcome)) }
+        if session.json {
+            return session.line(&self.json(outcome));
+        }
+        session.say(self.text(outcome))?;
+        let Some((bounds, _)) = &outcome.bounds else { return Ok(()) };
+        let one = |(i, b): (usize, &(f64, f64))| format!("  B - A of output {i}: {} to {}", number(b.0), number(b.1));
+        bounds.iter().enumerate().map(one).try_for_each(|line| session.say(line))
     }
 
     fn json<'o>(&self, outcome: &'o Outcome) -> Line<'o> {
@@ -82,6 +93,8 @@ impl Job<'_> {
             witness_profile: None,
             difference: None,
             distance: None,
+            bounds: outcome.bounds.as_ref().map(|b| &b.0[..]),
+            bounds_seconds: outcome.bounds.as_ref().map(|b| b.1),
         };
         // Adding zero turns -0 into 0.
         match &outcome.verdict {

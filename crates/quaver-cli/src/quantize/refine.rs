@@ -56,7 +56,7 @@ pub struct How {
     #[arg(long, value_name = "S", default_value = "60", value_parser = seconds, allow_hyphen_values = true)]
     timeout: Duration,
     /// Seconds for one ball or box with one vector of bits
-    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds, allow_hyphen_values = true)]
+    #[arg(long, value_name = "S", default_value = "3", value_parser = seconds, allow_hyphen_values = true)]
     verify_timeout: Duration,
     /// Classes of the rows of --data, for accuracy: FILE.npy, FILE.npz or FILE.npz:ARRAY
     #[arg(long, value_name = "Y.npy", requires = "data")]

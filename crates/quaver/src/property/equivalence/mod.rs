@@ -194,6 +194,13 @@ impl Pair {
         found.unwrap_or([of_a[0], of_b[0]]).map(one)
     }
 
+    /// The differences B - A of outputs as functionals of the output of a question about distances; none where outputs are integers.
+    pub fn differences_of_outputs(&self) -> Option<Vec<Vec<(usize, f64)>>> {
+        let n = self.outputs();
+        let are_real = self.nets().iter().all(|l| l.net.node(output(l)).quantization.is_none());
+        are_real.then(|| (0..n).map(|i| vec![(i, -1.0), (n + i, 1.0)]).collect())
+    }
+
     /// The differences A - B of outputs in real numbers; hints for people.
     pub fn differences(&self, outputs: &[Vec<f64>; 2]) -> Vec<f64> {
         let real = |k: usize, i: usize| match &self.nets()[k].net.node(output(self.nets()[k])).quantization {

@@ -143,7 +143,7 @@ impl<'t> Refinement<'t> {
 
     /// Verifies what a search proposes until it has no more proposals, or time is over.
     ///
-    /// Vectors with the same bits in every layer, as far as the space allows, are verified first, from few bits to many, so that there is an answer early.
+    /// Vectors with the same bits in every layer, as far as the space allows, come first, so that there is an answer early (see [`Self::start`]).
     ///
     /// # Errors
     /// If a network cannot be made.
@@ -157,23 +157,49 @@ impl<'t> Refinement<'t> {
         let (least, most) = super::scheme::BITS;
         let within =
             |b: u8| (0..space.layers()).map(|l| b.clamp(*space.widths(l).start(), *space.widths(l).end())).collect();
-        for bits in (least..=most).map(within).collect::<Vec<Bits>>() {
-            if search.best().is_some() || self.is_over() {
-                break;
-            }
-            if search.answer(&bits).is_none() && self.known.refutes(&self.task, &bits)?.is_none() {
-                self.ask(search, &bits, &mut account, report)?;
-            }
-        }
+        let mut uniform: Vec<Bits> = (least..=most).map(within).collect();
+        uniform.dedup();
+        self.start(&uniform, search, &mut account, report)?;
         account.is_hopeless = search.best().is_none() && !self.is_over();
         while !(self.is_over() || account.is_hopeless) {
             let Some(bits) = self.known.next(&self.task, search)? else {
                 account.is_complete = true;
                 break;
             };
-            self.ask(search, &bits, &mut account, report)?;
+            self.ask(search, (&bits, Trial::Full), &mut account, report)?;
         }
         Ok(account)
+    }
+
+    /// Looks for a good vector among some that need more and more bits: the first that bounds alone prove, else the last by a search; then from there
+    /// down, as long as a search proves the next.
+    fn start(
+        &mut self,
+        uniform: &[Bits],
+        search: &mut dyn Search,
+        account: &mut Account,
+        report: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), RefineError> {
+        let mut good = None;
+        for (k, bits) in uniform.iter().enumerate() {
+            if self.is_over() {
+                return Ok(());
+            }
+            let is_open = self.known.refutes(&self.task, bits)?.is_none();
+            if is_open && self.ask(search, (bits, Trial::Quick), account, report)? == Answer::Accepted {
+                good = Some(k);
+                break;
+            }
+        }
+        let mut next = good.map_or(uniform.len(), |k| k);
+        while next > 0 && !self.is_over() {
+            next -= 1;
+            let is_open = self.known.refutes(&self.task, &uniform[next])?.is_none();
+            if !is_open || self.ask(search, (&uniform[next], Trial::Full), account, report)? != Answer::Accepted {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The centres of places and the counterexamples.
@@ -197,16 +223,19 @@ impl<'t> Refinement<'t> {
         Instant::now() >= self.deadline || stop.is_some_and(|s| s.load(Ordering::Relaxed))
     }
 
-    /// Verifies one vector and tells the search.
+    /// Verifies one vector and tells the search, unless a quick trial says nothing.
     fn ask(
         &mut self,
         search: &mut dyn Search,
-        bits: &Bits,
+        (bits, trial): (&Bits, Trial),
         account: &mut Account,
         report: &mut dyn FnMut(Event<'_>),
-    ) -> Result<(), RefineError> {
+    ) -> Result<Answer, RefineError> {
         let began = Instant::now();
-        let answer = self.verify(bits)?;
+        let answer = self.verify(bits, trial)?;
+        if answer == Answer::Undecided && trial == Trial::Quick {
+            return Ok(answer);
+        }
         search.tell(bits, answer);
         account.verified += 1;
         match answer {
@@ -215,14 +244,14 @@ impl<'t> Refinement<'t> {
             Answer::Undecided => account.undecided += 1,
         }
         report(Event::Verified { bits, answer, took: began.elapsed() });
-        Ok(())
+        Ok(answer)
     }
 
     /// Whether the network at some bits agrees with the original everywhere.
     ///
     /// # Claim
     /// If the answer is `Accepted`, the relation holds on every input of every place.
-    fn verify(&mut self, bits: &[u8]) -> Result<Answer, RefineError> {
+    fn verify(&mut self, bits: &[u8], trial: Trial) -> Result<Answer, RefineError> {
         if self.known.is_unsure(&self.task, bits)? {
             return Ok(Answer::Undecided);
         }
@@ -233,10 +262,17 @@ impl<'t> Refinement<'t> {
             Round::Refuted(number) => return Ok(Answer::Refuted(number)),
             Round::Open(open) => open,
         };
+        if trial == Trial::Quick && !open.is_empty() {
+            return Ok(Answer::Undecided);
+        }
         match self.round(&candidate, &open, &self.effort.verification.clone())? {
             Round::Refuted(number) => Ok(Answer::Refuted(number)),
             Round::Open(open) if open.is_empty() => Ok(Answer::Accepted),
-            Round::Open(_) => Ok(Answer::Undecided),
+            Round::Open(open) => {
+                // Next time it comes first.
+                self.put_first(open[0]);
+                Ok(Answer::Undecided)
+            }
         }
     }
 
@@ -245,9 +281,10 @@ impl<'t> Refinement<'t> {
         let verifier = Verifier::new(candidate.question.lowered())?;
         let threads = options.threads.max(1);
         let many = places.len() >= threads;
-        let found = AtomicBool::new(false);
+        // Nothing is accepted once a place of a full round is not decided.
+        let (over, is_full) = (AtomicBool::new(false), options.subproblems > 0);
         let decide = |&number: &usize| -> Result<(usize, Option<Verdict>), NotAClassifier> {
-            if found.load(Ordering::Relaxed) {
+            if over.load(Ordering::Relaxed) {
                 return Ok((number, None));
             }
             let place = &self.task.places[number];
@@ -255,7 +292,12 @@ impl<'t> Refinement<'t> {
             let timeout = options.timeout.min(self.deadline.saturating_duration_since(Instant::now()));
             let options = Verification { threads: if many { 1 } else { threads }, timeout, ..options.clone() };
             let verdict = verifier.decide(&query, &options)?;
-            found.fetch_or(matches!(verdict, Verdict::Violated(_)), Ordering::Relaxed);
+            let ends = match &verdict {
+                Verdict::Violated(_) => true,
+                Verdict::Undecided(_) => is_full,
+                Verdict::Holds(_) => false,
+            };
+            over.fetch_or(ends, Ordering::Relaxed);
             Ok((number, Some(verdict)))
         };
         let verdicts: Vec<_> = if many && threads > 1 {
@@ -276,18 +318,32 @@ impl<'t> Refinement<'t> {
                     refuted = refuted.or(Some(number));
                 }
                 Some(Verdict::Holds(_)) => {}
-                Some(Verdict::Undecided(_)) | None => open.push(place),
+                Some(Verdict::Undecided(_)) => open.insert(0, place),
+                None => open.push(place),
             }
         }
         refuted.map_or(Round::Open(open), Round::Refuted)
     }
 
-    /// Notes a counterexample; its number.
-    fn learn(&mut self, place: usize, witness: &Witness) -> usize {
+    fn put_first(&mut self, place: usize) {
         self.order.retain(|p| *p != place);
         self.order.insert(0, place);
+    }
+
+    /// Notes a counterexample; its number.
+    fn learn(&mut self, place: usize, witness: &Witness) -> usize {
+        self.put_first(place);
         self.known.add(Counterexample { place, input: witness.input().to_vec() })
     }
+}
+
+/// How hard to try.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    /// Bounds and attack.
+    Quick,
+    /// And search.
+    Full,
 }
 
 /// What some places say.
