@@ -176,6 +176,9 @@ impl<'a> Question<'a> {
         if self.claim.epsilon().is_some_and(|e| e.is_negative()) {
             return Err(ExportError::new("the largest difference is negative", "give 0 or more"));
         }
+        if self.claim.epsilon().is_some_and(|e| e.f64_down() == f64::MAX) {
+            return Err(ExportError::new("the largest difference is beyond every float", "give a smaller one"));
+        }
         Ok(self)
     }
 

@@ -304,7 +304,8 @@ fn inside(f: &ScalarFn, rng: &mut StdRng) -> ScalarFn {
     }
 }
 
-fn with_weights(map: &LinearMap, change: &mut impl FnMut(&f64) -> f64) -> LinearMap {
+/// A map with other weights.
+pub fn with_weights(map: &LinearMap, change: &mut impl FnMut(&f64) -> f64) -> LinearMap {
     let mut changed = |w: &Weights| Weights::new(w.exact().iter().map(&mut *change).collect());
     match map {
         LinearMap::Dense(d) => LinearMap::Dense(Dense { weights: changed(&d.weights), ..d.clone() }),

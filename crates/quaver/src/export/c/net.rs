@@ -42,13 +42,15 @@ pub fn write(letter: &str, network: &Network<'_>, input: &str, program: &mut Pro
     writer.program.line(0, format!("/* {} */", comment(network.name)));
     let y = output_type.name();
     writer.program.line(0, format!("static void network_{letter}(const {input} x[{n_in}], {y} y[{n_out}]) {{"));
-    for id in net.ids().filter(|id| needed[id.0]) {
+    let mut ends = vec![(net.inputs()[0], writer.program.code.len())];
+    for id in net.ids().filter(|id| needed[id.0] && !matches!(net.node(*id).op, Op::Input(_))) {
         writer.node(id)?;
-    }
-    if !needed[net.inputs()[0].0] {
-        writer.program.line(1, "(void)x;");
+        ends.push((id, writer.program.code.len()));
     }
     let value = writer.value(output);
+    for name in writer.unread(&ends, &value) {
+        writer.program.line(1, format!("(void){name};"));
+    }
     writer.program.line(1, format!("for (int i = 0; i < {n_out}; i++) y[i] = {value}[i];"));
     writer.program.line(0, "}\n");
     Ok(Written { output: output_type, exact })
@@ -82,6 +84,16 @@ fn type_of(net: &Net, node: &Node, types: &[Type]) -> Result<Type, ExportError> 
 }
 
 impl Writer<'_> {
+    /// Values that no later line reads, given where the lines of each end: functions are constant where they go, or an index map leaves them out.
+    fn unread(&self, ends: &[(NodeId, usize)], output: &str) -> Vec<String> {
+        let code = &self.program.code;
+        let unread = |(id, end): &(NodeId, usize)| {
+            let name = self.value(*id);
+            (name != output && !code[*end..].contains(&format!("{name}["))).then_some(name)
+        };
+        ends.iter().filter_map(unread).collect()
+    }
+
     /// The array that holds a value.
     pub fn value(&self, id: NodeId) -> String {
         match self.net.node(id).op {
@@ -98,11 +110,9 @@ impl Writer<'_> {
     fn node(&mut self, id: NodeId) -> Result<(), ExportError> {
         let node = self.net.node(id);
         let (n, value) = (node.len(), self.value(id));
-        if !matches!(node.op, Op::Input(_)) {
-            let what = comment(&node.name);
-            self.program.line(1, format!("/* {} {what}: {n} elements */", id.0));
-            self.program.line(1, format!("static {} {value}[{n}];", self.types[id.0].name()));
-        }
+        let what = comment(&node.name);
+        self.program.line(1, format!("/* {} {what}: {n} elements */", id.0));
+        self.program.line(1, format!("static {} {value}[{n}];", self.types[id.0].name()));
         match &node.op {
             Op::Input(_) => Ok(()),
             Op::Affine(a) => self.affine(id, a),
