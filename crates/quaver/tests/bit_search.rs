@@ -33,7 +33,7 @@ impl World {
 
     fn refutes(&self, counterexample: usize, bits: &[u8]) -> bool {
         let missing: u64 = bits.iter().zip(&self.most).map(|(b, m)| u64::from(m - b)).sum();
-        self.draw(bits, counterexample) % 100 < (missing * 12).min(90)
+        self.draw(bits, counterexample) % 100 < (4 + missing * 12).min(90)
     }
 
     fn is_good(&self, bits: &[u8]) -> bool {
@@ -228,7 +228,7 @@ proptest! {
     fn evolution_ends_at_a_good_vector(space in spaces(), seed: u64) {
         let mut world = world(seed, &space, 10);
         let least = least_cost(&world, &space);
-        let options = Options { population: 20, generations: 60, ..Options::default() };
+        let options = Options { population: 10, generations: 20, ..Options::default() };
         let mut search = Evolution::new(space.clone(), Objective::StoredBits { parameters: weights(&space) }, options);
         run(&mut search, &mut world, false);
         let best = search.best().map(<[u8]>::to_vec);

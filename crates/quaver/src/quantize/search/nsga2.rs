@@ -7,6 +7,7 @@
 //! Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -72,9 +73,9 @@ pub struct Found {
 pub fn minimise(oracle: &mut dyn Oracle, space: &Space, objective: &Objective, options: &Options) -> Found {
     assert_eq!(oracle.layers(), space.layers(), "an oracle and a space of the same layers");
     assert!(options.population > 0, "a population needs a member");
-    let mut pool = Pool { oracle, objective, known: HashMap::new(), all: vec![], evaluated: 0 };
+    let mut pool = Pool { oracle, objective, known: HashMap::default(), all: vec![], evaluated: 0 };
     let mut rng = StdRng::seed_from_u64(options.seed);
-    let mut run = Run { space, options, population: vec![], seen: vec![], generation: 1 };
+    let mut run = Run { space, options, population: vec![], seen: vec![], round: 1, generation: 1 };
     run.population = run.first(&mut pool, &mut rng);
     pool.evaluate();
     run.population = pool.survivors(std::mem::take(&mut run.population), options.population, &mut rng);
@@ -95,7 +96,7 @@ pub fn minimise(oracle: &mut dyn Oracle, space: &Space, objective: &Objective, o
 struct Pool<'o> {
     oracle: &'o mut dyn Oracle,
     objective: &'o Objective,
-    known: HashMap<Bits, usize>,
+    known: HashMap<Bits, usize, BuildHasherDefault<Mixer>>,
     all: Vec<Individual>,
     /// How many of `all` are evaluated.
     evaluated: usize,
@@ -107,12 +108,39 @@ struct Individual {
     crowding: f64,
 }
 
+/// A quick hash of few bytes: nobody chooses vectors in order to make them collide.
+#[derive(Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.write_u64(word);
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let mixed = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 29);
+    }
+
+    fn write_usize(&mut self, length: usize) {
+        self.write_u64(length as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 struct Run<'o> {
     space: &'o Space,
     options: &'o Options,
     population: Vec<usize>,
-    /// The generation in which each vector was last in the population or a child.
+    /// For each vector the last round of mating in which it was in the population or a child.
     seen: Vec<usize>,
+    round: usize,
     generation: usize,
 }
 
@@ -126,7 +154,7 @@ impl Run<'_> {
         let missing = self.options.population - given.len();
         let mut members = vec![];
         for bits in given.into_iter().chain((0..missing).map(random).collect::<Vec<_>>()) {
-            let number = pool.number(bits);
+            let number = pool.number(&bits);
             if self.is_new(number) {
                 members.push(number);
             }
@@ -137,17 +165,21 @@ impl Run<'_> {
     /// Children that are neither in the population nor twice among themselves.
     fn children(&mut self, pool: &mut Pool, rng: &mut StdRng) -> Vec<usize> {
         let wanted = self.options.population;
-        self.seen.fill(0);
+        self.round += 1;
         for i in 0..self.population.len() {
             self.is_new(self.population[i]);
         }
-        let mut children = vec![];
+        let mut children = Vec::with_capacity(wanted);
+        let mut pair = [Bits::new(), Bits::new()];
         for _ in 0..MOST_MATINGS {
             let pairs = (wanted - children.len()).div_ceil(2);
             let mut chosen = self.parents(2 * pairs, pool, rng).into_iter();
             while let (Some(a), Some(b)) = (chosen.next(), chosen.next()) {
-                let parents = [a, b].map(|i| pool.all[i].valued.bits.as_slice());
-                for child in self.options.variation.children(parents, self.space, rng) {
+                for (child, parent) in pair.iter_mut().zip([a, b]) {
+                    child.clone_from(&pool.all[parent].valued.bits);
+                }
+                self.options.variation.vary(&mut pair, self.space, rng);
+                for child in &pair {
                     if children.len() < wanted {
                         let number = pool.number(child);
                         children.extend(self.is_new(number).then_some(number));
@@ -177,17 +209,17 @@ impl Run<'_> {
         if self.seen.len() <= number {
             self.seen.resize(number + 1, 0);
         }
-        std::mem::replace(&mut self.seen[number], self.generation) != self.generation
+        std::mem::replace(&mut self.seen[number], self.round) != self.round
     }
 }
 
 impl Pool<'_> {
-    fn number(&mut self, bits: Bits) -> usize {
-        if let Some(number) = self.known.get(&bits) {
+    fn number(&mut self, bits: &[u8]) -> usize {
+        if let Some(number) = self.known.get(bits) {
             return *number;
         }
-        self.known.insert(bits.clone(), self.all.len());
-        let valued = Valued { bits, values: vec![], violation: 0.0 };
+        self.known.insert(bits.to_vec(), self.all.len());
+        let valued = Valued { bits: bits.to_vec(), values: vec![], violation: 0.0 };
         self.all.push(Individual { valued, crowding: 0.0 });
         self.all.len() - 1
     }
@@ -202,7 +234,7 @@ impl Pool<'_> {
         let values = self.objective.values(&asked, self.oracle);
         for (individual, violation) in self.all[self.evaluated..].iter_mut().zip(violations) {
             let amount = if violation.is_nan() { f64::INFINITY } else { violation };
-            individual.valued.violation = amount.max(0.0);
+            individual.valued.violation = if amount > 0.0 { amount } else { 0.0 };
         }
         for (i, values) in feasible.into_iter().zip(values) {
             self.all[self.evaluated + i].valued.values = values;
@@ -259,17 +291,17 @@ impl Pool<'_> {
     }
 
     fn found(self, run: &Run) -> Found {
-        let good: Vec<&Valued> = self.all.iter().map(|i| &i.valued).filter(|v| v.violation == 0.0).collect();
-        let values: Vec<&[f64]> = good.iter().map(|v| v.values.as_slice()).collect();
-        let mut front: Vec<Valued> = vec![];
-        for i in fronts(&values).into_iter().next().unwrap_or_default() {
-            if !front.iter().any(|v| v.values == good[i].values) {
-                front.push(good[i].clone());
+        let mut front: Vec<&Valued> = vec![];
+        for valued in self.all.iter().map(|i| &i.valued).filter(|v| v.violation == 0.0) {
+            let is_no_worse = |v: &&Valued| v.values == valued.values || dominates(&v.values, &valued.values);
+            if !front.iter().any(is_no_worse) {
+                front.retain(|v| !dominates(&valued.values, &v.values));
+                front.push(valued);
             }
         }
         let least = self.all.iter().map(|i| &i.valued).min_by(|a, b| a.violation.total_cmp(&b.violation));
         Found {
-            front,
+            front: front.into_iter().cloned().collect(),
             population: run.population.iter().map(|i| self.all[*i].valued.clone()).collect(),
             least_violating: least.expect("a first generation").clone(),
             generations: run.generation,

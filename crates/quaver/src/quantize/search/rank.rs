@@ -1,7 +1,5 @@
 //! Who is better: domination, fronts and crowding distance. Nothing here is random. Smaller values are better.
 
-use std::cmp::Ordering;
-
 /// Whether `a` dominates `b`: nowhere larger, somewhere smaller.
 pub fn dominates(a: &[f64], b: &[f64]) -> bool {
     a.iter().zip(b).all(|(x, y)| x <= y) && a.iter().zip(b).any(|(x, y)| x < y)
@@ -22,16 +20,13 @@ impl Merit<'_> {
     /// # Source
     /// Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002, section VI.
     pub fn dominates(&self, other: &Merit) -> bool {
-        match self.violation.total_cmp(&other.violation) {
-            Ordering::Less => true,
-            Ordering::Equal => dominates(self.values, other.values),
-            Ordering::Greater => false,
-        }
+        let is_alike = self.violation == other.violation;
+        self.violation < other.violation || is_alike && dominates(self.values, other.values)
     }
 }
 
 /// Sorts points into fronts: front 0 is what no point dominates, front k + 1 what only points of fronts up to k dominate. Indices ascend
-/// within a front.
+/// within a front. Each point has the same number of values, at least one, and none is NaN.
 ///
 /// # Why
 /// In lexicographic order no later point dominates an earlier one. So the front of a point is the first that holds no earlier point that
@@ -41,20 +36,22 @@ impl Merit<'_> {
 /// # Source
 /// Zhang, Tian, Cheng, Jin, An efficient approach to nondominated sorting, 2015.
 pub fn fronts(points: &[&[f64]]) -> Vec<Vec<usize>> {
-    let lexicographic = |&a: &usize, &b: &usize| {
-        let mut by_value = points[a].iter().zip(points[b]).map(|(x, y)| x.total_cmp(y));
+    let rest = |a: usize, b: usize| {
+        let mut by_value = points[a].iter().zip(points[b]).map(|(x, y)| unsigned(*x).total_cmp(&unsigned(*y)));
         by_value.find(|o| o.is_ne()).unwrap_or(a.cmp(&b))
     };
-    let mut order: Vec<usize> = (0..points.len()).collect();
-    order.sort_unstable_by(lexicographic);
+    let mut order: Vec<(f64, usize)> = points.iter().map(|p| unsigned(p[0])).zip(0..).collect();
+    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| rest(a.1, b.1)));
     let mut fronts: Vec<Vec<usize>> = vec![];
-    for i in order {
-        let looked_at = if points[i].len() <= 2 { 1 } else { usize::MAX };
-        let is_dominated =
-            |front: &Vec<usize>| front.iter().rev().take(looked_at).any(|&j| dominates(points[j], points[i]));
-        let k = fronts.partition_point(is_dominated);
+    for (_, i) in order {
+        let beats = |j: &usize| dominates(points[*j], points[i]);
+        let k = if points[i].len() <= 2 {
+            fronts.partition_point(|front| front.last().is_some_and(beats))
+        } else {
+            fronts.partition_point(|front| front.iter().rev().any(beats))
+        };
         if k == fronts.len() {
-            fronts.push(vec![]);
+            fronts.push(Vec::with_capacity(16));
         }
         fronts[k].push(i);
     }
@@ -64,6 +61,11 @@ pub fn fronts(points: &[&[f64]]) -> Vec<Vec<usize>> {
     fronts
 }
 
+/// The same number; a zero without a sign, so that equal numbers are equal in a total order.
+fn unsigned(x: f64) -> f64 {
+    x + 0.0
+}
+
 /// Crowding distance of each point of a front: for each objective the gap between its two neighbours, as a share of the range of the front,
 /// averaged over the objectives. Ends of the front are infinitely far from others; an objective in which all are equal counts for nothing.
 pub fn crowding(points: &[&[f64]]) -> Vec<f64> {
@@ -71,23 +73,30 @@ pub fn crowding(points: &[&[f64]]) -> Vec<f64> {
     if n <= 2 {
         return vec![f64::INFINITY; n];
     }
-    let objectives = points[0].len();
     let mut sum = vec![0.0; n];
-    let mut order: Vec<usize> = (0..n).collect();
-    for k in 0..objectives {
-        order.sort_unstable_by(|&a, &b| points[a][k].total_cmp(&points[b][k]).then(a.cmp(&b)));
-        let value = |place: usize| points[order[place]][k];
-        let range = value(n - 1) - value(0);
-        if range == 0.0 {
-            continue;
-        }
-        for place in 0..n {
-            let below = if place == 0 { f64::INFINITY } else { value(place) - value(place - 1) };
-            let above = if place == n - 1 { f64::INFINITY } else { value(place + 1) - value(place) };
-            sum[order[place]] += below / range + above / range;
-        }
+    let mut column: Vec<(f64, usize)> = Vec::with_capacity(n);
+    let objectives = points[0].len();
+    for objective in 0..objectives {
+        column.clear();
+        column.extend(points.iter().map(|p| unsigned(p[objective])).zip(0..));
+        add_gaps(&mut column, &mut sum);
     }
     sum.iter().map(|s| s / objectives as f64).collect()
+}
+
+/// Adds the gaps in one objective to the sum of each point. The column is sorted on the way.
+fn add_gaps(column: &mut [(f64, usize)], sum: &mut [f64]) {
+    let values = || column.iter().map(|c| c.0);
+    let range = values().fold(f64::NEG_INFINITY, f64::max) - values().fold(f64::INFINITY, f64::min);
+    if range == 0.0 {
+        return;
+    }
+    column.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    for (place, (value, point)) in column.iter().enumerate() {
+        let below = if place == 0 { f64::INFINITY } else { value - column[place - 1].0 };
+        let above = column.get(place + 1).map_or(f64::INFINITY, |next| next.0 - value);
+        sum[*point] += below / range + above / range;
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +155,12 @@ mod tests {
                 prop_assert!(same, "point {i}: {found} and {expected}");
             }
         }
+    }
+
+    #[test]
+    fn zeros_of_both_signs_are_equal() {
+        assert_eq!(fronts(&[&[-0.0, 5.0], &[0.0, 3.0], &[0.0, 5.0]]), [vec![1], vec![0, 2]]);
+        assert_eq!(crowding(&[&[-0.0], &[0.0], &[0.0]]), [0.0; 3]);
     }
 
     #[test]
