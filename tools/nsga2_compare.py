@@ -130,6 +130,8 @@ def main():
     parser.add_argument("--binary", metavar="PROGRAM")
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--filter", default="", metavar="TEXT", help="only problems whose name has this text")
+    parser.add_argument("--most-generations", type=int, default=1000, help="only runs with at most so many generations")
     parser.add_argument("--keep", metavar="FILE", help="pymoo's results: read from there if it exists, and written there")
     options = parser.parse_args()
     if options.goldens:
@@ -146,6 +148,8 @@ def compare(options, pool):
     print("| problem | population | generations | operators | thesis | pymoo | Quaver | p |\n|---|---|---|---|---|---|---|---|")
     kept = json.loads(Path(options.keep).read_text(encoding="utf-8")) if options.keep and Path(options.keep).exists() else {}
     for case in cases():
+        if options.filter not in case["name"] or case["generations"] > options.most_generations:
+            continue
         key = json.dumps([case, options.runs])
         if key not in kept:
             kept[key] = list(pool.map(run_pymoo, [(case, seed) for seed in range(options.runs)], chunksize=5))
