@@ -38,12 +38,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (population, generations) = (population.parse()?, generations.parse()?);
     let start = std::time::Instant::now();
     let runs: u64 = runs.parse()?;
+    let mut evaluated = 0;
     for seed in 0..runs {
         let options = Options { population, generations, variation, seed, start: vec![] };
         let found = minimise(&mut Needs(needs.clone()), &space, &objective, &options);
+        evaluated += found.evaluated;
         let good: Vec<&Valued> = found.population.iter().filter(|v| v.violation == 0.0).collect();
         println!("{}", serde_json::to_string(&good)?);
     }
-    eprintln!("{:.3} ms a run", start.elapsed().as_secs_f64() * 1e3 / runs as f64);
+    let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+    eprintln!("{:.3} ms a run, {} vectors evaluated", milliseconds / runs as f64, evaluated as f64 / runs as f64);
     Ok(())
 }
