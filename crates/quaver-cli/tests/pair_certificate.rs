@@ -15,33 +15,44 @@ use records::{Walker, closed, digest, opened, readdressed};
 
 mod records;
 
-/// Numbers of elements of the input and of each layer: with few inputs, these are split, with many the functions.
-type Sizes = [usize; 4];
-const NARROW: Sizes = [3, 6, 6, 2];
-const WIDE: Sizes = [20, 8, 8, 2];
+/// What two networks and their inputs are like.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    /// Numbers of elements of the input and of each layer.
+    sizes: [usize; 4],
+    /// The largest weight.
+    most: i8,
+    /// Of every input element.
+    radius: f64,
+}
+
+/// With few inputs, these are split, with many the functions.
+const NARROW: Form = Form { sizes: [3, 6, 6, 2], most: 3, radius: 1.0 };
+const WIDE: Form = Form { sizes: [20, 6, 6, 2], most: 1, radius: 0.25 };
 
 /// Two networks of ReLUs with small weights, of which the second has some that are a little off.
 struct Pair {
-    sizes: Sizes,
+    form: Form,
     /// For each layer the weights by inputs and the biases, of both.
     layers: Vec<[(Vec<f32>, Vec<f32>); 2]>,
     files: [Vec<u8>; 2],
 }
 
 impl Pair {
-    fn new(seed: u64, sizes: Sizes) -> Self {
+    fn new(seed: u64, form: Form) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut layers = vec![];
-        for size in sizes.windows(2) {
-            let weights: Vec<f32> = (0..size[0] * size[1]).map(|_| rng.random_range(-3i8..=3).into()).collect();
+        for size in form.sizes.windows(2) {
+            let weights: Vec<f32> =
+                (0..size[0] * size[1]).map(|_| rng.random_range(-form.most..=form.most).into()).collect();
             let bias: Vec<f32> = (0..size[1]).map(|_| rng.random_range(-2i8..=2).into()).collect();
             let off =
                 |w: &f32| w + if rng.random_bool(0.3) { f32::from(rng.random_range(-4i8..=4)) / 64.0 } else { 0.0 };
             let other = weights.iter().map(off).collect();
             layers.push([(weights, bias.clone()), (other, bias)]);
         }
-        let files = [0, 1].map(|k| file(&layers, sizes, k));
-        Pair { sizes, layers, files }
+        let files = [0, 1].map(|k| file(&layers, form.sizes, k));
+        Pair { form, layers, files }
     }
 
     /// Executes one of both in f64, which is exact here.
@@ -64,7 +75,8 @@ impl Pair {
         let mut rng = StdRng::seed_from_u64(7);
         let mut largest = 0.0f64;
         for _ in 0..20_000 {
-            let x: Vec<f64> = (0..self.sizes[0]).map(|_| f64::from(rng.random_range(-8i8..=8)) / 8.0).collect();
+            let part = self.form.radius / 8.0;
+            let x: Vec<f64> = (0..self.form.sizes[0]).map(|_| f64::from(rng.random_range(-8i8..=8)) * part).collect();
             let [y, z] = [self.run(0, &x), self.run(1, &x)];
             y.iter().zip(&z).for_each(|(y, z)| largest = largest.max((z - y).abs()));
         }
@@ -77,7 +89,7 @@ impl Pair {
     }
 }
 
-fn file(layers: &[[(Vec<f32>, Vec<f32>); 2]], sizes: Sizes, k: usize) -> Vec<u8> {
+fn file(layers: &[[(Vec<f32>, Vec<f32>); 2]], sizes: [usize; 4], k: usize) -> Vec<u8> {
     let mut b = ModelBuilder::new("chain");
     let mut x = b.input("x", DType::F32, &[1, sizes[0]]).unwrap();
     for (depth, layer) in layers.iter().enumerate() {
@@ -96,13 +108,15 @@ fn file(layers: &[[(Vec<f32>, Vec<f32>); 2]], sizes: Sizes, k: usize) -> Vec<u8>
 }
 
 /// Can the outputs of both be that far apart?
-fn query(sizes: Sizes, distance: f64) -> String {
+fn query(form: Form, distance: f64) -> String {
+    let Form { sizes, radius, .. } = form;
     let mut text = String::from("(vnnlib-version <2.0>)\n");
     let tensors =
         |n: &str| format!("(declare-input X{n} real [1,{}]) (declare-output Y{n} real [1,{}])", sizes[0], sizes[3]);
     text += &format!("(declare-network f {})\n(declare-network g (isomorphic-to f) {})\n", tensors("f"), tensors("g"));
     for i in 0..sizes[0] {
-        text += &format!("(assert (and (<= -1 Xf[0,{i}]) (<= Xg[0,{i}] 1.0) (== Xf[0,{i}] Xg[0,{i}])))\n");
+        text +=
+            &format!("(assert (and (<= -{radius:?} Xf[0,{i}]) (<= Xg[0,{i}] {radius:?}) (== Xf[0,{i}] Xg[0,{i}])))\n");
     }
     let far = |i: usize| {
         let (f, g) = (format!("Yf[0,{i}]"), format!("Yg[0,{i}]"));
@@ -111,8 +125,15 @@ fn query(sizes: Sizes, distance: f64) -> String {
     text + &format!("(assert (or {}))\n", (0..sizes[3]).map(far).collect::<String>())
 }
 
-/// The first word of the answer, and the certificate if there is one.
-fn verify(name: &str, pair: &Pair, query: &str, more: &[&str]) -> (String, Vec<u8>) {
+/// What the program says and writes.
+struct Answer {
+    word: String,
+    certificate: Vec<u8>,
+    /// How far from the query every input is, at least.
+    bound: f64,
+}
+
+fn verify(name: &str, pair: &Pair, query: &str, more: &[&str]) -> Answer {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pair");
     fs::create_dir_all(&folder).unwrap();
     let path = |what: &str| folder.join(format!("{name}{what}"));
@@ -127,57 +148,83 @@ fn verify(name: &str, pair: &Pair, query: &str, more: &[&str]) -> (String, Vec<u
         command.arg("--network").arg(format!("{n}={}", path(&format!(".{n}.onnx")).display()));
     }
     let output = command.args(more).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    (text.lines().next().unwrap().into(), fs::read(path(".cert")).unwrap_or_default())
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let word = String::from_utf8(output.stdout).unwrap().lines().next().unwrap().into();
+    let bound = said.split("bound ").last().and_then(|b| b.trim().parse().ok()).unwrap_or(f64::NAN);
+    Answer { word, certificate: fs::read(path(".cert")).unwrap_or_default(), bound }
 }
 
-/// Asks about some pairs whether they can be some shares of their distance apart; has every answer checked, and counts how often each was unsat, sat
-/// or something else, and the records of each kind.
-fn checked(sizes: Sizes, seeds: std::ops::Range<u64>, shares: &[f64]) -> ([usize; 3], [usize; 8]) {
-    let (mut counts, mut kinds) = ([0; 3], [0; 8]);
-    for seed in seeds {
-        let pair = Pair::new(seed, sizes);
-        let distance = pair.distance();
-        for share in shares {
-            let text = query(sizes, share * distance);
-            let (answer, certificate) = verify(&format!("{}_{seed}", sizes[0]), &pair, &text, &[]);
-            let Some(k) = ["unsat", "sat"].iter().position(|a| *a == answer) else {
-                counts[2] += 1;
-                continue;
-            };
-            counts[k] += 1;
-            let proved = check_all(&pair.given(["f", "g"]), text.as_bytes(), &certificate[..]);
-            let proved = proved.unwrap_or_else(|e| panic!("{sizes:?}, {seed}, {share}: {answer}, {e}"));
-            assert_eq!((proved.holds, proved.cases), (answer == "unsat", 4), "{seed}, {share}");
-            let records = opened(&certificate).1;
-            Walker::new(&records).records.iter().for_each(|r| kinds[usize::from(r.1)] += 1);
-        }
+/// Answers that were checked.
+#[derive(Debug, Default)]
+struct Checked {
+    unsat: usize,
+    sat: usize,
+    other: usize,
+    /// Records of each kind.
+    kinds: [usize; 8],
+}
+
+impl Checked {
+    /// Asks whether a pair can be that far apart, and has the answer checked; the proved bound.
+    fn ask(&mut self, name: &str, pair: &Pair, distance: f64) -> f64 {
+        let text = query(pair.form, distance);
+        let answer = verify(name, pair, &text, &[]);
+        let count = match &answer.word[..] {
+            "unsat" => &mut self.unsat,
+            "sat" => &mut self.sat,
+            _ => {
+                self.other += 1;
+                return answer.bound;
+            }
+        };
+        *count += 1;
+        let proved = check_all(&pair.given(["f", "g"]), text.as_bytes(), &answer.certificate[..]);
+        let proved = proved.unwrap_or_else(|e| panic!("{name}, {distance}: {}, {e}", answer.word));
+        assert_eq!((proved.holds, proved.cases), (answer.word == "unsat", 4), "{name}, {distance}");
+        let records = opened(&answer.certificate).1;
+        Walker::new(&records).records.iter().for_each(|r| self.kinds[usize::from(r.1)] += 1);
+        answer.bound
     }
-    (counts, kinds)
 }
 
 #[test]
 fn proofs_by_splits_of_the_input_are_accepted() {
-    let (counts, kinds) = checked(NARROW, 0..12, &[0.7, 1.3, 4.0]);
-    assert!(counts[0] >= 15 && counts[1] >= 6 && counts[2] == 0, "{counts:?}");
-    assert!(kinds[2] > 100 && kinds[4] > 20 && kinds[7] >= 6, "{kinds:?}");
+    let mut checked = Checked::default();
+    for seed in 0..12 {
+        let pair = Pair::new(seed, NARROW);
+        let distance = pair.distance();
+        for share in [0.7, 1.3, 4.0] {
+            checked.ask(&format!("narrow_{seed}"), &pair, share * distance);
+        }
+    }
+    assert!(checked.unsat >= 15 && checked.sat >= 6 && checked.other == 0, "{checked:?}");
+    assert!(checked.kinds[2] > 100 && checked.kinds[4] > 20 && checked.kinds[7] >= 6, "{checked:?}");
 }
 
 #[test]
 fn proofs_by_splits_of_functions_are_accepted() {
-    let (counts, kinds) = checked(WIDE, 0..6, &[0.7, 1.8, 3.0]);
-    assert!(counts[0] >= 6 && counts[1] >= 3, "{counts:?}");
-    assert!(kinds[5] > 20 && kinds[6] > 5, "{kinds:?}");
+    let mut checked = Checked::default();
+    for seed in 0..10 {
+        let (pair, name) = (Pair::new(seed, WIDE), format!("wide_{seed}"));
+        let seen = pair.distance();
+        // What linear bounds prove; less than that needs splits.
+        let tight = 8.0 * seen - checked.ask(&name, &pair, 8.0 * seen);
+        for distance in [0.97 * tight, 0.8 * tight, 0.7 * seen] {
+            checked.ask(&name, &pair, distance);
+        }
+    }
+    assert!(checked.unsat >= 20 && checked.sat >= 8, "{checked:?}");
+    assert!(checked.kinds[5] > 50 && checked.kinds[6] > 10, "{checked:?}");
 }
 
 /// A pair, a distance that it does not reach, and the certificate of that.
 fn proved(name: &str) -> (Pair, f64, Vec<u8>) {
     let pair = Pair::new(1, NARROW);
     let distance = 1.3 * pair.distance();
-    let (answer, certificate) = verify(name, &pair, &query(NARROW, distance), &[]);
-    assert_eq!(answer, "unsat");
-    (pair, distance, certificate)
+    let answer = verify(name, &pair, &query(NARROW, distance), &[]);
+    assert_eq!(answer.word, "unsat");
+    (pair, distance, answer.certificate)
 }
 
 #[test]
@@ -269,7 +316,7 @@ fn certified_answers_about_two_networks_are_those_that_the_checker_accepts() {
     }
     let pair = Pair::new(3, NARROW);
     let far = query(NARROW, 1.5 * pair.distance());
-    assert_eq!(verify("certified", &pair, &far, &["--certified"]).0, "unsat");
-    assert_eq!(verify("refused", &pair, &far, &["--certified", "--checker", "false"]).0, "unknown");
-    assert_eq!(verify("refuted", &pair, &query(NARROW, 0.5 * pair.distance()), &["--certified"]).0, "sat");
+    assert_eq!(verify("certified", &pair, &far, &["--certified"]).word, "unsat");
+    assert_eq!(verify("refused", &pair, &far, &["--certified", "--checker", "false"]).word, "unknown");
+    assert_eq!(verify("refuted", &pair, &query(NARROW, 0.5 * pair.distance()), &["--certified"]).word, "sat");
 }

@@ -307,7 +307,7 @@ fn dropout_passes_its_input_on() {
 #[test]
 fn a_matrix_times_a_vector() {
     let w = reals("w", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    let net = read(&[3], &[w.clone()], &[node("MatMul", "w x", "y", &[])]).unwrap();
+    let net = read(&[3], std::slice::from_ref(&w), &[node("MatMul", "w x", "y", &[])]).unwrap();
     assert_eq!(run(&net, &[1.0, 0.0, -1.0]), [-2.0, -2.0]);
     assert!(read(&[2], &[w], &[node("MatMul", "w x", "y", &[])]).unwrap_err().contains("[2, 3] and [2]"));
 }
