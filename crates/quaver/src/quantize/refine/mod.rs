@@ -171,8 +171,8 @@ impl<'t> Refinement<'t> {
         Ok(account)
     }
 
-    /// Looks for a good vector among some that need more and more bits: the first that bounds alone prove, else the last by a search; then from there
-    /// down, as long as a search proves the next.
+    /// Looks for a good vector among some that need more and more bits: the first that bounds alone prove, else the last by a search; then the first of
+    /// all that nothing refutes, else from there down, as long as a search proves the next.
     fn start(
         &mut self,
         uniform: &[Bits],
@@ -191,7 +191,16 @@ impl<'t> Refinement<'t> {
                 break;
             }
         }
-        let mut next = good.map_or(uniform.len(), |k| k);
+        // A network of few bits may give nearly nothing, which is near enough where the original does, too.
+        for bits in uniform.iter().take(good.unwrap_or(0)) {
+            if self.known.refutes(&self.task, bits)?.is_none() {
+                if self.ask(search, (bits, Trial::Full), account, report)? == Answer::Accepted {
+                    return Ok(());
+                }
+                break;
+            }
+        }
+        let mut next = good.unwrap_or(uniform.len());
         while next > 0 && !self.is_over() {
             next -= 1;
             let is_open = self.known.refutes(&self.task, &uniform[next])?.is_none();
