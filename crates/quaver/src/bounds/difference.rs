@@ -485,7 +485,8 @@ mod tests {
                 let [v, v2] = twins.nodes.map(|id| all.value(id).center[k]);
                 let exact = |x: f64| Dyadic::from_f64(x).expect("a number");
                 let at = |l: Line| &(&exact(l.slope) * &exact(d)) + &exact(l.offset);
-                let inside = at(joint.lower.0) <= exact(v2 - v) && exact(v2 - v) <= at(joint.upper.0);
+                let v = exact(v2 - v);
+                let inside = (!joint.lower.1 || at(joint.lower.0) <= v) && (!joint.upper.1 || v <= at(joint.upper.0));
                 assert!(inside, "{seed}: {joint:?}");
             }
         }
