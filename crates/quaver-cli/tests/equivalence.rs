@@ -210,7 +210,8 @@ fn what_says_nothing_is_refused() {
     for (more, part) in [
         (&["--top1", "--strict"][..], "cannot be used with"),
         (&["--top1", "--epsilon", "1"], "cannot be used with"),
-        (&["--top1", "--norm", "l1"], "--epsilon"),
+        (&["--top1", "--norm", "l1"], "cannot be used with"),
+        (&["--norm", "l1"], "--epsilon"),
         (&["--top-k", "3"], "the first 3 of 3 classes"),
         (&["--top-k", "0"], "the first 0 of 3 classes"),
         (&["--epsilon", "-1"], "negative"),

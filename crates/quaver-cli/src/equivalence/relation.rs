@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "E", conflicts_with = "strict", value_parser = epsilon, allow_hyphen_values = true)]
     pub epsilon: Option<Ratio>,
     /// How a difference is measured: sum of magnitudes, root of the sum of squares, or largest magnitude [default: linf]
-    #[arg(long, value_enum, requires = "epsilon")]
+    #[arg(long, value_enum, requires = "epsilon", conflicts_with_all = ["top1", "top_k", "strict"])]
     pub norm: Option<Norm>,
     /// All outputs are the same numbers
     #[arg(long)]

@@ -13,7 +13,7 @@ use crate::num::Ratio;
 
 pub use corners::{Corners, corners};
 pub use query::{Ball, Constraint, Polyhedron, Query};
-pub(crate) use score::score;
+pub(crate) use score::{is_same_map, score};
 
 /// All inputs between two corners, on the input's own grid (integers for an integer input, float32 values for a float
 /// input), corners included.

@@ -22,6 +22,33 @@ pub fn score(net: &Net, output: NodeId) -> NodeId {
     id
 }
 
+/// Whether outputs of several nets come from their scores by the same map, so that two outputs are equal exactly where the scores are.
+///
+/// # Why
+/// The map is strictly increasing: different scores are different outputs.
+pub fn is_same_map<'n>(nets: impl IntoIterator<Item = &'n Net>) -> bool {
+    let tails: Vec<Vec<&Affine>> = nets.into_iter().map(tail).collect();
+    tails.windows(2).all(|t| t[0].len() == t[1].len() && t[0].iter().zip(&t[1]).all(|(a, b)| acts_alike(a, b)))
+}
+
+/// The maps between a net's output and its score.
+fn tail(net: &Net) -> Vec<&Affine> {
+    let (mut id, mut maps) = (net.outputs()[0], vec![]);
+    while let Op::Affine(a) = &net.node(id).op {
+        let Some(argument) = strictly_increasing(net, a) else { break };
+        (id, maps) = (argument, [&maps[..], &[a]].concat());
+    }
+    maps
+}
+
+fn acts_alike(a: &Affine, b: &Affine) -> bool {
+    let scale = |a: &Affine| match &a.terms[..] {
+        [(_, LinearMap::Diagonal { scale, .. })] => scale.data.clone(),
+        _ => unreachable!("a strictly increasing map has one scale"),
+    };
+    scale(a) == scale(b) && a.bias.data == b.bias.data && a.rounding == b.rounding
+}
+
 fn strictly_increasing(net: &Net, a: &Affine) -> Option<NodeId> {
     let [(argument, LinearMap::Diagonal { scale, .. })] = &a.terms[..] else { return None };
     let ([s], [b]) = (&scale.data[..], &a.bias.data[..]) else { return None };

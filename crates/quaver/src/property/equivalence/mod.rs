@@ -4,6 +4,7 @@
 
 mod cases;
 mod distance;
+mod shared;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use super::vnnlib::SpecError;
 use super::vnnlib::boxes::Element;
 use super::vnnlib::merge::{self, Layout};
-use super::{Polyhedron, Query, Region, score};
+use super::{Polyhedron, Query, Region, is_same_map, score};
 use crate::model::lower::Lowered;
 use crate::net::{Grid, NodeId, Quantization, execute};
 use crate::num::Ratio;
@@ -225,11 +226,19 @@ impl Pair {
     /// # Errors
     /// If the relation has no meaning for the networks, or needs too many polyhedra.
     pub fn question(&self, relation: &Relation) -> Result<Question, PairError> {
-        let meanings = self.meanings(relation)?;
-        let ranked = matches!(relation, Relation::Top1 | Relation::TopK(_));
+        let mut meanings = self.meanings(relation)?;
+        let ranked = match relation {
+            Relation::Top1 | Relation::TopK(_) => true,
+            Relation::Strict => self.is_same_map(&meanings),
+            Relation::Epsilon { epsilon, .. } => epsilon.is_zero() && self.is_same_map(&meanings),
+            Relation::Top1Beyond(_) => false,
+        };
+        if ranked {
+            meanings = [None, None];
+        }
         let mut lowered = self.merged(ranked)?;
         let cases = match relation {
-            Relation::Epsilon { norm: Norm::L1 | Norm::L2, epsilon } if epsilon.is_zero() => {
+            Relation::Epsilon { epsilon, .. } if epsilon.is_zero() => {
                 cases::cases(self.outputs(), &meanings, &Relation::Strict)?
             }
             Relation::Epsilon { norm: norm @ (Norm::L1 | Norm::L2), epsilon } => {
@@ -282,7 +291,13 @@ impl Pair {
         }
     }
 
-    /// One net with both; where a network stands for several runtimes, with a member for each combination of them.
+    /// Whether outputs are equal where the values behind them are, so that these can be compared: integers instead of the real numbers that they stand for.
+    fn is_same_map(&self, meanings: &[Option<Quantization>; 2]) -> bool {
+        let all = self.nets().into_iter().flat_map(|l| std::iter::once(&l.net).chain(l.members.iter().map(|m| &m.net)));
+        meanings[0] == meanings[1] && is_same_map(all)
+    }
+
+    /// One net with both; where a network stands for several runtimes, with a member for each combination of them. `ranked`: of the scores.
     fn merged(&self, ranked: bool) -> Result<Lowered, PairError> {
         let part = |l: &Lowered| {
             let mut own = Lowered { members: vec![], ..l.clone() };
@@ -336,7 +351,8 @@ fn together(a: Arc<Lowered>, b: Arc<Lowered>) -> Result<Lowered, PairError> {
     let outputs = [&a, &b].iter().map(|l| l.net.node(output(l)).len()).sum();
     let layout = Layout { free_of: (0..n).chain(0..n).collect(), elements, outputs };
     let profile = together_name(&a, &b);
-    Ok(Lowered { profile, ..merge::merged(&[a, b], &layout, false)? })
+    let merged = merge::merged(&[a, b], &layout, false)?;
+    Ok(Lowered { profile, net: shared::without_copies(&merged.net), ..merged })
 }
 
 impl Question {
