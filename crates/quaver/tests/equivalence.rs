@@ -326,7 +326,7 @@ fn campaign(seeds: std::ops::Range<u64>) -> BTreeMap<String, usize> {
 
 #[test]
 fn verdicts_are_those_of_enumeration() {
-    let tally = campaign(0..60);
+    let tally = campaign(0..120);
     println!("{tally:#?}");
     for relation in ["Strict", "Epsilon L1", "Epsilon L2", "Epsilon LInf", "First 1)", "First 2)", "First 3)"] {
         for word in ["holds", "violated"] {
@@ -395,8 +395,6 @@ fn the_finer_grid_is_common() {
     let question = pair.question(&Relation::Strict).expect("a question");
     let net = &question.lowered().net;
     assert_eq!(net.node(net.inputs()[0]).grid, Grid::Float32);
-    let nearly = Relation::Epsilon { norm: Norm::LInf, epsilon: ratio(1, 1_000_000) };
-    assert_eq!(decided(&pair, &nearly, "-1", "1"), "holds");
     assert_eq!(decided(&pair, &Relation::Strict, "0.5", "0.5"), "holds");
     let bound = |text: &str| vec![text.parse::<Ratio>().expect("a number"); 3];
     assert!(corners(question.lowered(), &bound("0.1"), &bound("0.1")).is_err(), "no float32 is 0.1");

@@ -4,7 +4,6 @@
 
 mod cases;
 mod distance;
-mod shared;
 
 use std::fmt;
 use std::sync::Arc;
@@ -351,8 +350,7 @@ fn together(a: Arc<Lowered>, b: Arc<Lowered>) -> Result<Lowered, PairError> {
     let outputs = [&a, &b].iter().map(|l| l.net.node(output(l)).len()).sum();
     let layout = Layout { free_of: (0..n).chain(0..n).collect(), elements, outputs };
     let profile = together_name(&a, &b);
-    let merged = merge::merged(&[a, b], &layout, false)?;
-    Ok(Lowered { profile, net: shared::without_copies(&merged.net), ..merged })
+    Ok(Lowered { profile, ..merge::merged(&[a, b], &layout, false)? })
 }
 
 impl Question {
