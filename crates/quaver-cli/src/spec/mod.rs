@@ -28,7 +28,7 @@ enum Kind {
     Robustness(robustness::Args),
     Backdoor(backdoor::Args),
     Polyhedron(polyhedron::Args),
-    Equivalence(equivalence::Args),
+    Equivalence(Box<equivalence::Args>),
 }
 
 /// What the kinds share.

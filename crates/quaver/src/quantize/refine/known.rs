@@ -198,7 +198,7 @@ impl Known {
         let net = &question.lowered().net;
         for k in 0..self.ways.len() {
             let input = self.ways[k].between(question);
-            let output = execute(net, &[input.clone()], 1).swap_remove(0);
+            let output = execute(net, std::slice::from_ref(&input), 1).swap_remove(0);
             match self.judge(&output) {
                 Said::Refutes => {
                     let number = self.add(Counterexample { place: self.ways[k].place, input });
@@ -233,7 +233,7 @@ impl Known {
         }
         let question = task.candidate(bits)?.question;
         let net = &question.lowered().net;
-        let outputs = &execute(net, &[data.rows.clone()], data.labels.len())[0].center;
+        let outputs = &execute(net, std::slice::from_ref(&data.rows), data.labels.len())[0].center;
         let n = net.node(NodeId(net.outputs()[0].0)).len();
         let largest = |y: &[f64]| (0..y.len()).fold(0, |best, i| if y[i] > y[best] { i } else { best });
         let right = data

@@ -143,7 +143,7 @@ impl<'t> Refinement<'t> {
 
     /// Verifies what a search proposes until it has no more proposals, or time is over.
     ///
-    /// Vectors with the same bits in every layer, as far as the space allows, come first, so that there is an answer early (see [`Self::start`]).
+    /// Vectors with the same bits in every layer, as far as the space allows, come first, so that there is an answer early.
     ///
     /// # Errors
     /// If a network cannot be made.

@@ -93,7 +93,7 @@ impl Sensitivity {
         (0..bits.len()).fold(0.0, lost) <= self.slack
     }
 
-    /// The cheapest vector that the model proves to be good, unless more than [`MOST_PARTIAL`] partial vectors have to be kept apart: then one that
+    /// The cheapest vector that the model proves to be good, unless more than 32,768 partial vectors have to be kept apart: then one that
     /// may cost more.
     ///
     /// # Why
