@@ -63,7 +63,10 @@ pub(super) fn walk(
     mut tuned: Option<&mut State<'_>>,
 ) -> Vec<f64> {
     for id in (0..=from.0).rev().map(NodeId) {
-        let Some(mut c) = f.coefficients[id.0].take() else { continue };
+        let Some(mut c) = f.coefficients[id.0].take() else {
+            tuned.as_mut().into_iter().for_each(|tuned| tuned.pass(id));
+            continue;
+        };
         let bounds = &analysis.bounds;
         if let Some(tuned) = &mut tuned {
             c = tuned.add_splits(&mut f, id, c, &bounds[id.0]);

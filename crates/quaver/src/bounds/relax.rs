@@ -121,9 +121,14 @@ pub(super) fn blend(a: Line, b: Line, t: f64, side: f64, magnitude: f64) -> Line
     Line { slope: mix(a.slope, b.slope), offset }
 }
 
+/// The slope of a hull's edge (see [`hull_edge`]), but not negative: for functions that do not decrease.
+pub(super) fn hull_slope(points: &[(f64, f64)], middle: f64, side: f64) -> f64 {
+    hull_edge(points, middle, side).max(0.0)
+}
+
 /// Slope of the edge over `middle` of the concave hull (side 1) or convex hull (side -1) of points with increasing
 /// coordinates; a hint.
-pub(super) fn hull_slope(points: &[(f64, f64)], middle: f64, side: f64) -> f64 {
+pub(super) fn hull_edge(points: &[(f64, f64)], middle: f64, side: f64) -> f64 {
     let slope = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (b.0 - a.0);
     // The hull's edge over the middle joins a point left of it and one right of it: start from the outermost and
     // exchange the end that some point lies outside of, until none does.
@@ -141,7 +146,7 @@ pub(super) fn hull_slope(points: &[(f64, f64)], middle: f64, side: f64) -> f64 {
         let (left, right) = (best(&points[..split], a), best(&points[split..], b));
         let tolerance = 1e-12 * (1.0 + b.1.abs().max(a.1.abs()));
         if left.0 <= above(&a) + tolerance && right.0 <= above(&b) + tolerance {
-            return if line.is_finite() { line.max(0.0) } else { 0.0 };
+            return if line.is_finite() { line } else { 0.0 };
         }
         if left.0 - above(&a) >= right.0 - above(&b) {
             a = left.1;
@@ -150,7 +155,7 @@ pub(super) fn hull_slope(points: &[(f64, f64)], middle: f64, side: f64) -> f64 {
         }
     }
     let line = slope(a, b);
-    if line.is_finite() { line.max(0.0) } else { 0.0 }
+    if line.is_finite() { line } else { 0.0 }
 }
 
 #[cfg(test)]

@@ -26,10 +26,14 @@ impl Tuned<'_> {
         self.find_point();
         let rows = self.rows();
         let open = self.state.nodes.iter().flatten().map(|n| n.free.elements.len()).sum();
+        let reached = self.prepared.net.ancestors(self.from);
         let mut all: Vec<Vec<Cost>> = parts.iter().map(|_| Vec::with_capacity(open)).collect();
         for (id, node) in self.prepared.net.ids().zip(&self.state.nodes) {
             self.add_costs(id, parts, &mut all);
             let (Some(node), Op::Pointwise(p)) = (node, &self.prepared.net.node(id).op) else { continue };
+            if !reached[id.0] {
+                continue;
+            }
             let (bounds, point) = (&self.analysis.bounds[p.input.0], &self.smooth[p.input.0]);
             for (place, e) in node.free.elements.iter().map(|&e| e as usize).enumerate() {
                 let frame = (bounds.lo[e], bounds.hi[e]);

@@ -65,6 +65,12 @@ impl<'t> State<'t> {
         self.reached[id.0] = Some(c);
     }
 
+    /// A value that nothing depends on is left out: constraints on it are of no use.
+    pub fn pass(&mut self, id: NodeId) {
+        let here = self.splits[self.next_split..].iter_mut().take_while(|s| s.split.value == id);
+        self.next_split += here.map(|s| s.beta = 0.0).count();
+    }
+
     /// Adds multiples of the constraints on a value.
     ///
     /// # Why

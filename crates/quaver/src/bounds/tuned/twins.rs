@@ -1,7 +1,7 @@
 //! Functions of nearly the same argument in a batch of functionals.
 
 use super::{Cost, Row, Tuned};
-use crate::bounds::difference::{Context, Joint, Twins};
+use crate::bounds::difference::{Joint, Twins};
 use crate::bounds::split::Branch;
 use crate::bounds::{Analysis, Prepared};
 use crate::net::{NodeId, Op};
@@ -61,7 +61,7 @@ pub(super) fn uses(prepared: &Prepared, analysis: &Analysis, from: NodeId, rows:
             let here = row.branch.splits.iter().filter(|s| twins.nodes.contains(&s.reader));
             for element in here.map(|s| s.element) {
                 let bounds = twins.arguments.map(|x| row.branch.interval(analysis, x, element));
-                let joint = Context::new(prepared.net, twins, element).joint(bounds, frame.joints[element].range);
+                let joint = twins.joint(prepared.net, element, bounds, frame.joints[element].range);
                 use_.set_own(element, r, joint);
             }
         }
@@ -90,9 +90,7 @@ impl Tuned<'_> {
         for (k, &t) in use_.taken.iter().enumerate().filter(|(_, t)| **t != 0.0) {
             let (element, row) = (k / rows, k % rows);
             let Some(joint) = self.joint(id, use_, element, row) else { continue };
-            let line = joint.line(t);
-            let difference = twins.difference(element, twins.arguments.map(|x| self.point[x.0][k]));
-            let between = line.slope * difference + line.offset;
+            let between = twins.bound_at(element, &joint, t, twins.arguments.map(|x| self.point[x.0][k]));
             if use_.all_of_second[k] {
                 value[k] = twins.other(element, true, self.point[twins.nodes[0].0][k], between);
             } else {
@@ -113,9 +111,7 @@ impl Tuned<'_> {
                 let (t, joint) = (use_.taken[k], self.joint(id, use_, element, *row));
                 let Some(joint) = joint.filter(|_| t != 0.0) else { continue };
                 let x = twins.arguments.map(|x| self.smooth[x.0][k]);
-                let line = joint.line(t);
-                let gap = twins.smooth_difference(net, element, x)
-                    - (line.slope * twins.difference(element, x) + line.offset);
+                let gap = twins.smooth_difference(net, element, x) - twins.bound_at(element, &joint, t, x);
                 let here = (t * gap).max(0.0);
                 for n in [0, 1] {
                     let Op::Pointwise(p) = &net.node(twins.nodes[n]).op else { continue };

@@ -1,21 +1,25 @@
 //! The difference of two functions whose arguments differ little, as in a network and its quantization on the same input.
 //!
 //! The values of both functions, bounded apart, may each be anything between their lines; their difference may not. In real units, with the arguments
-//! u, u' and the values v, v' of two twins (see [`crate::net::Net::declare_twins`]), v' - v lies between two lines of u' - u. A backward pass
+//! u, u' and the values v, v' of two twins (see [`crate::net::Net::declare_twins`]), v' - v lies between two lines of u' - u (and, if one of the functions is
+//! clipped where the other is not, of one of the arguments). A backward pass
 //! that arrives with coefficients of opposite signs on v and v' carries as much of them as cancels on v' - v, and only the rest on each alone.
 //!
 //! # Source
 //! Paulsen, Wang, Wang, ReluDiff (ICSE 2020), and Zhang, Song, Sun, QEBVerif (CAV 2023), for bounds on differences neuron by neuron; here they are one
 //! more relaxation of the backward pass on a net that holds both networks, so that nothing has to be aligned but functions.
 
+mod joint;
+
 use rayon::prelude::*;
 
 use super::backward::{self, Collector, Functionals, Sums};
 use super::tuned::TwinUse;
-use super::{Analysis, Bounds, Line, NoBounds, Prepared, Until};
-use crate::net::{Grid, Net, NodeId, Op, Patch, Pointwise, ScalarFn};
-use crate::net::{Piecewise, Step};
-use crate::num::round::{U64, add_down, add_up, mul_down, mul_up, sub_down, sub_up};
+use super::{Analysis, Bounds, NoBounds, Prepared, Until};
+use crate::net::{Net, NodeId, Op, Patch, Pointwise, ScalarFn, Step};
+use crate::num::round::U64;
+pub(crate) use joint::Joint;
+use joint::{Context, Units};
 
 /// Two pointwise nodes whose arguments are expected to differ little.
 #[derive(Debug)]
@@ -25,38 +29,6 @@ pub(crate) struct Twins {
     /// What 1 is worth in both, by element.
     units: Vec<Units>,
 }
-
-/// Factors, positive: u = argument[0] x, v = value[0] f(x) for the first function, likewise for the second. Any are valid; those that
-/// stand for the same real numbers are useful.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Units {
-    argument: [f64; 2],
-    value: [f64; 2],
-    /// The values that stand for 0.
-    zero: [f64; 2],
-}
-
-/// What is known about the difference of one element of two twins.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Joint {
-    /// v' - v >= line(u' - u), and whether that is worth more than a line for each function.
-    lower: (Line, bool),
-    /// v' - v <= line(u' - u), likewise.
-    upper: (Line, bool),
-    /// Bounds on u' - u.
-    pub range: (f64, f64),
-}
-
-impl Joint {
-    /// The line for a coefficient of a sign.
-    pub fn line(&self, coefficient: f64) -> Line {
-        if coefficient > 0.0 { self.lower.0 } else { self.upper.0 }
-    }
-}
-
-/// A line for a difference is used where it loses less than two lines, and not where both lose the same: there a checker that rounds otherwise would
-/// have to guess.
-const LESS: f64 = 1.0 - 9.5367431640625e-7;
 
 /// What an analysis knows about two twins, by element.
 #[derive(Clone, Debug)]
@@ -132,7 +104,7 @@ pub(crate) fn differences(
         return Ok(None);
     }
     let bounds = twins.arguments.map(|id| &analysis.bounds[id.0]);
-    let context: Vec<Context> = (0..twins.units.len()).map(|i| Context::new(net, twins, i)).collect();
+    let context: Vec<Context> = (0..twins.units.len()).map(|i| twins.context(net, i)).collect();
     let nothing = Joint { range: (f64::NEG_INFINITY, f64::INFINITY), ..Joint::default() };
     let mut joints = vec![nothing; context.len()];
     let wanted = |&i: &usize| context[i].is_open(bounds.map(|b| (b.lo[i], b.hi[i])));
@@ -159,142 +131,6 @@ pub(crate) fn differences(
     Ok(Some(Differences { joints }))
 }
 
-/// Everything that lines on one element depend on beside bounds.
-pub(crate) struct Context<'c> {
-    functions: [&'c ScalarFn; 2],
-    grids: [Grid; 2],
-    units: Units,
-}
-
-impl<'c> Context<'c> {
-    pub fn new(net: &'c Net, twins: &Twins, i: usize) -> Self {
-        let function = |id: NodeId| match &net.node(id).op {
-            Op::Pointwise(p) => p.functions.at(i),
-            Op::Input(_) | Op::Affine(_) | Op::Max(_) | Op::Move(_) => unreachable!("twins are pointwise"),
-        };
-        let grids = twins.arguments.map(|id| net.node(id).grid);
-        Context { functions: twins.nodes.map(function), grids, units: twins.units[i] }
-    }
-
-    /// Whether the two functions are not both affine between the bounds of their arguments.
-    fn is_open(&self, bounds: [(f64, f64); 2]) -> bool {
-        self.functions.iter().zip(bounds).any(|(f, (l, u))| !f.is_affine_on(l, u))
-    }
-
-    /// The continuous function h that both are compared with: one of them, or for two steps the identity between the ends of their values.
-    fn middle(&self) -> Piecewise {
-        let is_plain = |side: usize| self.units.argument[side] == 1.0 && self.units.value[side] == 1.0;
-        let own = (0..2).find_map(|side| match self.functions[side] {
-            ScalarFn::Piecewise(p) if is_plain(side) => Some(p.clone()),
-            ScalarFn::Piecewise(_) | ScalarFn::Step(_) | ScalarFn::Band(_) => None,
-        });
-        own.unwrap_or_else(|| {
-            let ends = self.functions[0].range();
-            let real = |v: f64| self.units.value[0] * (v - self.units.zero[0]);
-            Piecewise::clip(real(ends.0), real(ends.1))
-        })
-    }
-
-    /// What is known about the difference, from bounds on both arguments and on u' - u.
-    ///
-    /// # Claim
-    /// For all arguments within their bounds whose difference is in the range, the lines are on their sides of v' - v.
-    ///
-    /// # Why
-    /// Let h be continuous with slopes from m to M between all arguments. h(u') - h(u) lies between m d and M d where d = u' - u. The upper one of
-    /// both is convex in d, the lower one concave: the chord over the range of d is on the right side of each. v' - h(u') and v - h(u) are within
-    /// constants (see [`Context::error`]).
-    ///
-    /// # Rounding
-    /// Ranges, slopes times ends and constants are rounded outward; a line's slope may be any number.
-    pub fn joint(&self, bounds: [(f64, f64); 2], found: (f64, f64)) -> Joint {
-        let [k, k2] = self.units.argument;
-        let [(l, u), (l2, u2)] = bounds;
-        let first = (mul_down(k, l), mul_up(k, u));
-        let second = (mul_down(k2, l2), mul_up(k2, u2));
-        let range = (sub_down(second.0, first.1).max(found.0), sub_up(second.1, first.0).min(found.1));
-        let nothing = Joint { range, ..Joint::default() };
-        let h = self.middle();
-        let (Some(e), Some(e2)) = (self.error(&h, 0, bounds[0]), self.error(&h, 1, bounds[1])) else { return nothing };
-        let error = (sub_down(e2.0, e.1), sub_up(e2.1, e.0));
-        let segments = ScalarFn::Piecewise(h).segments(false, first.0.min(second.0), first.1.max(second.1), Grid::Real);
-        let slopes = segments.iter().map(|s| s.slope);
-        let (least, most) = slopes.fold((f64::INFINITY, 0.0f64), |(a, b), s| (a.min(s), b.max(s)));
-        let lower = chord(range, |d| if d < 0.0 { most } else { least }, -1.0, error.0);
-        let upper = chord(range, |d| if d < 0.0 { least } else { most }, 1.0, error.1);
-        // The worst that is lost with these lines, and with a line for each function.
-        let lost = (most - least) * range.1.max(-range.0).max(0.0) + (error.1 - error.0);
-        let [below, above] = [-1.0, 1.0].map(|side| [0, 1].map(|n| self.gap(n, bounds[n], side)));
-        let [of_lower, of_upper] = [above[0] + below[1], below[0] + above[1]].map(|each| lost < LESS * each);
-        Joint { lower: (lower, of_lower), upper: (upper, of_upper), range }
-    }
-
-    /// Bounds on value f(x) - h(argument x) for one of the functions.
-    ///
-    /// # Why
-    /// It is zero where f is h itself and the units are 1. Over a constant part of f, h is between its values at the ends.
-    fn error(&self, h: &Piecewise, side: usize, (l, u): (f64, f64)) -> Option<(f64, f64)> {
-        let (k, q) = (self.units.argument[side], self.units.value[side]);
-        match self.functions[side] {
-            ScalarFn::Piecewise(p) => (p == h && k == 1.0 && q == 1.0).then_some((0.0, 0.0)),
-            f @ (ScalarFn::Step(_) | ScalarFn::Band(_)) => {
-                let h = ScalarFn::Piecewise(h.clone());
-                let of = |upper: bool| f.segments(upper, l, u, self.grids[side]);
-                let low = of(false)
-                    .iter()
-                    .map(|s| sub_down(mul_down(q, s.value.0), h.value_up(mul_up(k, s.to))))
-                    .fold(f64::INFINITY, f64::min);
-                let high = of(true)
-                    .iter()
-                    .map(|s| sub_up(mul_up(q, s.value.1), h.value_down(mul_down(k, s.from))))
-                    .fold(f64::NEG_INFINITY, f64::max);
-                Some((low, high))
-            }
-        }
-    }
-
-    /// How far the line of least area is from the function at worst, in real units; a hint.
-    fn gap(&self, side: usize, (l, u): (f64, f64), sign: f64) -> f64 {
-        let f = self.functions[side];
-        if f.is_affine_on(l, u) {
-            return 0.0;
-        }
-        let (mut outer, mut inner) = (vec![], vec![]);
-        let grid = self.grids[side];
-        if sign > 0.0 {
-            f.upper_points(l, u, grid, &mut outer);
-            f.lower_points(l, u, grid, &mut inner);
-        } else {
-            f.lower_points(l, u, grid, &mut outer);
-            f.upper_points(l, u, grid, &mut inner);
-        }
-        let slope = super::relax::hull_slope(&outer, l + (u - l) / 2.0, sign);
-        let offset = outer.iter().map(|p| sign * (p.1 - slope * p.0)).fold(f64::NEG_INFINITY, f64::max);
-        let gap = inner.iter().map(|p| offset - sign * (p.1 - slope * p.0)).fold(0.0, f64::max);
-        self.units.value[side] * gap
-    }
-}
-
-/// The line through slope(d) d + error at both ends of a range of d, moved to the side of both.
-fn chord((l, u): (f64, f64), slope: impl Fn(f64) -> f64, side: f64, error: f64) -> Line {
-    let (a, b) = (slope(l), slope(u));
-    let chord = if u > l { (b * u - a * l) / (u - l) } else { a };
-    let chord = if chord.is_finite() { chord.max(0.0) } else { 0.0 };
-    let up = |d: f64, s: f64| sub_up(mul_up(s, d), mul_down(chord, d));
-    let down = |d: f64, s: f64| sub_down(mul_down(s, d), mul_up(chord, d));
-    let offset =
-        if side > 0.0 { add_up(up(l, a).max(up(u, b)), error) } else { add_down(down(l, a).min(down(u, b)), error) };
-    Line { slope: chord, offset }
-}
-
-/// How much of two coefficients goes to the difference: with c on v and c' on v', t (v' - v) is taken out so that one of them becomes zero.
-///
-/// 0 where signs are equal or the lines for the difference are worth less than those of each function.
-fn share(joint: &Joint, c: f64, c2: f64) -> f64 {
-    let useful = if c2 > 0.0 { joint.lower.1 } else { joint.upper.1 };
-    if c * c2 < 0.0 && useful { c2.signum() * c.abs().min(c2.abs()) } else { 0.0 }
-}
-
 impl Functionals {
     /// Takes what cancels of coefficients on two twins to their arguments, where those on the second have just been taken out.
     ///
@@ -302,12 +138,12 @@ impl Functionals {
     /// For every execution that the joints hold of, the functionals do not grow.
     ///
     /// # Why
-    /// c v + c' v' = (c + t) v + (c' - t) v' + t (v' - v), and t (v' - v) >= t line(u' - u) with the lower line for t > 0, the upper one for t < 0.
+    /// c v + c' v' = (c + t) v + (c' - t) v' + t (v' - v), and t (v' - v) is at least t times the lower bound for t > 0, the upper one for t < 0.
     ///
     /// # Rounding
     /// With units other than 1, the shares of both coefficients are rounded, and so is what is left of each: at most 4 U64 of the magnitudes of
-    /// what was there, times the magnitude of the value. A coefficient on an argument is off by at most 3 U64 of itself. The product with the offset is
-    /// like all products that are summed.
+    /// what was there, times the magnitude of the value. A coefficient on an argument is off by at most 3 U64 of
+    /// itself, or of the two products that it sums. The product with the offset is like all products that are summed.
     pub fn cancel(
         &mut self,
         (twins, differences): (&Twins, &Differences),
@@ -325,7 +161,7 @@ impl Functionals {
         let mut back = arguments.map(|b| Collector::new(self.rows, b.lo.len()));
         for (i, run2) in c2.runs_mut() {
             let (joint, units) = (&differences.joints[i], &twins.units[i]);
-            let useful = joint.lower.1 || joint.upper.1 || tuned.as_ref().is_some_and(|t| t.has_own(i));
+            let useful = joint.lower.is_useful || joint.upper.is_useful || tuned.as_ref().is_some_and(|t| t.has_own(i));
             let (true, Some(run)) = (useful, c.find(i)) else { continue };
             let [q, q2] = units.value;
             let [k, k2] = units.argument;
@@ -333,7 +169,7 @@ impl Functionals {
             let mut touched = false;
             for (r, (a, b)) in run.iter_mut().zip(run2.iter_mut()).enumerate() {
                 let joint = tuned.as_ref().and_then(|t| t.own(i, r)).unwrap_or(joint);
-                let t = share(joint, *a / q, *b / q2);
+                let t = joint.share(*a / q, *b / q2);
                 if t == 0.0 {
                     continue;
                 }
@@ -348,13 +184,16 @@ impl Functionals {
                 let all_of_second = t.abs() == (*b / q2).abs();
                 *a = if t == -(*a / q) { 0.0 } else { *a + t * q };
                 *b = if all_of_second { 0.0 } else { *b - t * q2 };
-                let line = joint.line(t);
-                let (to, to2) = (-(t * line.slope) * k, (t * line.slope) * k2);
-                back[0].at(i)[r] += to;
-                back[1].at(i)[r] += to2;
-                sums.error[r] += to.abs() * weights[0].1 + to2.abs() * weights[1].1;
-                sums.sum[r] += t * line.offset;
-                sums.error[r] += gamma * (t * line.offset).abs();
+                let plane = joint.plane(t);
+                let own = (t * plane.beside) * units.argument[joint.beside];
+                let along = [-(t * plane.slope) * k, (t * plane.slope) * k2];
+                for n in [0, 1] {
+                    let own = if n == joint.beside { own } else { 0.0 };
+                    back[n].at(i)[r] += along[n] + own;
+                    sums.error[r] += (along[n].abs() + own.abs()) * weights[n].1;
+                }
+                sums.sum[r] += t * plane.offset;
+                sums.error[r] += gamma * (t * plane.offset).abs();
                 if let Some(tuned) = &mut tuned {
                     tuned.note(i, r, t, all_of_second);
                 }
@@ -371,10 +210,24 @@ impl Functionals {
 }
 
 impl Twins {
-    /// u' - u of an element, from its arguments in plain f64.
-    pub fn difference(&self, i: usize, x: [f64; 2]) -> f64 {
-        let [k, k2] = self.units[i].argument;
-        k2 * x[1] - k * x[0]
+    /// What is known about an element, from bounds on both arguments and on their difference (see [`Context::joint`]).
+    pub fn joint(&self, net: &Net, i: usize, bounds: [(f64, f64); 2], found: (f64, f64)) -> Joint {
+        self.context(net, i).joint(bounds, found)
+    }
+
+    fn context<'c>(&self, net: &'c Net, i: usize) -> Context<'c> {
+        let function = |id: NodeId| match &net.node(id).op {
+            Op::Pointwise(p) => p.functions.at(i),
+            Op::Input(_) | Op::Affine(_) | Op::Max(_) | Op::Move(_) => unreachable!("twins are pointwise"),
+        };
+        let grids = self.arguments.map(|id| net.node(id).grid);
+        Context { functions: self.nodes.map(function), grids, units: self.units[i] }
+    }
+
+    /// A bound on v' - v for a coefficient of a sign, at arguments, in plain f64.
+    pub fn bound_at(&self, i: usize, joint: &Joint, coefficient: f64, x: [f64; 2]) -> f64 {
+        let (u, plane) = ([0, 1].map(|n| self.units[i].argument[n] * x[n]), joint.plane(coefficient));
+        plane.slope * (u[1] - u[0]) + plane.beside * u[joint.beside] + plane.offset
     }
 
     /// One value from the other and v' - v in plain f64: the second, or the first.
@@ -385,7 +238,7 @@ impl Twins {
 
     /// v' - v as it is seen from afar.
     pub fn smooth_difference(&self, net: &Net, i: usize, x: [f64; 2]) -> f64 {
-        let context = Context::new(net, self, i);
+        let context = self.context(net, i);
         let [v, v2] = [0, 1].map(|n| self.units[i].value[n] * context.functions[n].smooth_hint(x[n]));
         v2 - v
     }
@@ -393,9 +246,10 @@ impl Twins {
 
 #[cfg(test)]
 mod tests {
+    use super::joint::Plane;
     use super::*;
     use crate::bounds::{analyse, lower_bounds};
-    use crate::net::{Affine, Cut, Dense, LinearMap, Node, Rounding, Spread, Weights, execute_all};
+    use crate::net::{Affine, Cut, Dense, Grid, LinearMap, Node, Piecewise, Rounding, Spread, Weights, execute_all};
     use crate::num::Dyadic;
     use crate::property::Region;
     use proptest::prelude::*;
@@ -418,36 +272,32 @@ mod tests {
         add(net, WIDTH, Op::Affine(Affine { terms: vec![(x, map)], bias, rounding: Rounding::Exact }), grid)
     }
 
-    /// Two nets of three layers on one integer input, the second with weights that are a little off; its functions are those of the
-    /// first, or steps.
-    fn pair(seed: u64, steps: bool) -> Net {
+    /// A function of both networks: a ReLU, or a step with so many jumps.
+    type Kind = Option<u32>;
+
+    const GRID: f64 = 0.25;
+
+    fn function(kind: Kind) -> ScalarFn {
+        let Some(jumps) = kind else { return ScalarFn::Piecewise(Piecewise::relu()) };
+        let cuts = (0..jumps).map(|k| Cut::at(GRID * (f64::from(k) + 0.5))).collect();
+        ScalarFn::Step(Step::new(cuts, (0..=jumps).map(|k| GRID * f64::from(k)).collect()))
+    }
+
+    /// Two nets of three layers on one integer input, the second with weights that are a little off.
+    fn pair(seed: u64, kinds: [Kind; 2]) -> Net {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut net = Net::new();
         let input = add(&mut net, INPUTS, Op::Input(0), Grid::Integer);
-        let relu = ScalarFn::Piecewise(Piecewise::relu());
-        let grid = 0.25;
-        let cuts = (0..400).map(|k| Cut::at(grid * (f64::from(k) + 0.5))).collect();
-        let step = ScalarFn::Step(Step::new(cuts, (0..=400).map(|k| grid * f64::from(k)).collect()));
         let (mut a, mut b) = (input, input);
         for _ in 0..3 {
             let n = WIDTH * (1 + net.node(a).len());
             let weights: Vec<f64> = (0..n).map(|_| f64::from(rng.random_range(-16i32..=16)) / 16.0).collect();
             let off: Vec<f64> = weights.iter().map(|w| w + f64::from(rng.random_range(-2i32..=2)) / 64.0).collect();
-            let z = dense(&mut net, a, &weights, Grid::Real);
-            a = add(
-                &mut net,
-                WIDTH,
-                Op::Pointwise(Pointwise { input: z, functions: Spread::all(relu.clone()) }),
-                Grid::Real,
-            );
-            let z = dense(&mut net, b, &off, Grid::Real);
-            let f = if steps { &step } else { &relu };
-            b = add(
-                &mut net,
-                WIDTH,
-                Op::Pointwise(Pointwise { input: z, functions: Spread::all(f.clone()) }),
-                Grid::Real,
-            );
+            for (x, weights, kind) in [(&mut a, weights, kinds[0]), (&mut b, off, kinds[1])] {
+                let input = dense(&mut net, *x, &weights, Grid::Real);
+                let op = Op::Pointwise(Pointwise { input, functions: Spread::all(function(kind)) });
+                *x = add(&mut net, WIDTH, op, Grid::Real);
+            }
             net.declare_twins(a, b);
         }
         let id = |n: usize| LinearMap::Diagonal { len: WIDTH, scale: Spread::all(if n == 0 { -1.0 } else { 1.0 }) };
@@ -462,8 +312,8 @@ mod tests {
     }
 
     /// The least and the largest difference that occurs in each output, and proved bounds on both.
-    fn check(seed: u64, steps: bool) -> (f64, f64) {
-        let net = pair(seed, steps);
+    fn check(seed: u64, kinds: [Kind; 2]) -> (f64, f64) {
+        let net = pair(seed, kinds);
         let mut rng = StdRng::seed_from_u64(!seed);
         let lo: Vec<f64> = (0..INPUTS).map(|_| f64::from(rng.random_range(-3i32..=3))).collect();
         let region = Region { hi: lo.iter().map(|l| l + f64::from(rng.random_range(1i32..=4))).collect(), lo };
@@ -480,13 +330,17 @@ mod tests {
             let joints = &analysis.differences[twins.nodes[1].0].as_ref().expect("differences").joints;
             for (k, row) in (0..rows * WIDTH).map(|k| (k, k % WIDTH)) {
                 let x = twins.arguments.map(|id| all.value(id).center[k]);
-                let (d, joint) = (twins.difference(row, x), joints[row]);
+                let u = [0, 1].map(|n| twins.units[row].argument[n] * x[n]);
+                let (d, joint) = (u[1] - u[0], joints[row]);
                 assert!(joint.range.0 <= d && d <= joint.range.1, "{seed}: {d} in {:?}", joint.range);
                 let [v, v2] = twins.nodes.map(|id| all.value(id).center[k]);
                 let exact = |x: f64| Dyadic::from_f64(x).expect("a number");
-                let at = |l: Line| &(&exact(l.slope) * &exact(d)) + &exact(l.offset);
+                let beside = exact(u[joint.beside]);
+                let at =
+                    |p: Plane| &(&(&exact(p.slope) * &exact(d)) + &(&exact(p.beside) * &beside)) + &exact(p.offset);
                 let v = exact(v2 - v);
-                let inside = (!joint.lower.1 || at(joint.lower.0) <= v) && (!joint.upper.1 || v <= at(joint.upper.0));
+                let is_below = !joint.lower.is_useful || at(joint.lower) <= v;
+                let inside = is_below && (!joint.upper.is_useful || v <= at(joint.upper));
                 assert!(inside, "{seed}: {joint:?}");
             }
         }
@@ -509,22 +363,28 @@ mod tests {
     proptest! {
         #[test]
         fn bounds_hold_for_two_relu_nets(seed in any::<u64>()) {
-            check(seed, false);
+            check(seed, [None, None]);
         }
 
         #[test]
-        fn bounds_hold_for_a_relu_net_and_steps(seed in any::<u64>()) {
-            check(seed, true);
+        fn bounds_hold_for_a_relu_net_and_steps(seed in any::<u64>(), jumps in 4u32..40, steps_first in any::<bool>()) {
+            check(seed, if steps_first { [Some(jumps), None] } else { [None, Some(jumps)] });
+        }
+
+        #[test]
+        fn bounds_hold_for_two_nets_of_steps(seed in any::<u64>(), jumps in 4u32..40, other in 4u32..40) {
+            check(seed, [Some(jumps), Some(other)]);
         }
     }
 
     #[test]
     fn differences_are_bounded_far_better_than_each_net() {
-        let ratio = |steps: bool| {
-            let sums = (0..20).map(|seed| check(seed, steps)).fold((0.0, 0.0), |s, c| (s.0 + c.0, s.1 + c.1));
+        let ratio = |kinds: [Kind; 2]| {
+            let sums = (0..20).map(|seed| check(seed, kinds)).fold((0.0, 0.0), |s, c| (s.0 + c.0, s.1 + c.1));
             sums.1 / sums.0
         };
-        let (relus, steps) = (ratio(false), ratio(true));
-        assert!(relus < 4.0 && steps < 4.0, "{relus} {steps}");
+        let ratios =
+            [[None, None], [None, Some(400)], [None, Some(12)], [Some(12), None], [Some(12), Some(16)]].map(ratio);
+        assert!(ratios.iter().all(|r| *r < 4.0), "{ratios:?}");
     }
 }
