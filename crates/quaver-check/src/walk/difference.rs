@@ -30,20 +30,24 @@ impl Joint {
     ///
     /// # Why
     /// With slopes from m to M, h(u') - h(u) is at least M d where d < 0 and m d where d >= 0: concave in d = u' - u. At most it is m d where d < 0 and
-    /// M d where d >= 0: convex.
+    /// M d where d >= 0: convex. Both but for what [`Slopes`] says.
     fn new(shapes: [&Shape; 2], within: [(f64, f64); 2], known: (f64, f64)) -> Joint {
         let [(l, u), (l2, u2)] = within;
         let range = (known.0.max(add_down(l2, -u)), known.1.min(add_up(u2, -l)));
-        let Some((least, most)) = slopes(shapes, (l.min(l2), u.max(u2))) else {
+        let Some(Slopes { least, most, bent }) = Slopes::of(shapes, (l.min(l2), u.max(u2))) else {
             return Joint { range, ..Joint::default() };
         };
         let slope = |d: f64, [negative, positive]: [f64; 2]| if d < 0.0 { negative } else { positive };
         let chord = |side, slopes| chord(range, [slope(range.0, slopes), slope(range.1, slopes)], side);
-        let lost = (most - least) * range.1.max(-range.0).max(0.0);
+        let lost = (most - least) * range.1.max(-range.0).max(0.0) + 2.0 * bent;
+        let moved = |line: Line, by: f64| Line {
+            offset: if by < 0.0 { add_down(line.offset, by) } else { add_up(line.offset, by) },
+            ..line
+        };
         let [[below, above], [below2, above2]] = [0, 1].map(|k| gaps(shapes[k], within[k]));
         Joint {
-            lower: chord(Side::Below, [most, least]),
-            upper: chord(Side::Above, [least, most]),
+            lower: moved(chord(Side::Below, [most, least]), -bent),
+            upper: moved(chord(Side::Above, [least, most]), bent),
             is_useful: [lost < LESS * (above + below2), lost < LESS * (below + above2)],
             range,
         }
@@ -58,12 +62,49 @@ impl Joint {
     }
 }
 
-/// The least and the largest slope of a hinge on [l, u], if both functions are this hinge.
-fn slopes([h, other]: [&Shape; 2], (l, u): (f64, f64)) -> Option<(f64, f64)> {
-    let (Shape::Hinge { left, low, high }, true) = (h, h == other) else { return None };
-    let pieces = [(l < *low, *left), (l < *high && (u > *low || l >= *low), 1.0), (u > *high || l >= *high, 0.0)];
-    let there = || pieces.iter().filter(|p| p.0).map(|p| p.1);
-    Some((there().fold(f64::INFINITY, f64::min), there().fold(0.0, f64::max)))
+/// The slopes of a function on an interval: the least and the largest, and what has to be added to the difference of two values.
+struct Slopes {
+    least: f64,
+    most: f64,
+    bent: f64,
+}
+
+/// A piece at an end of an interval that is at most this share of it is left out: bounds that are rounded otherwise must not make another function of it.
+const SLIGHT: f64 = 9.5367431640625e-7;
+
+impl Slopes {
+    /// Those of a hinge on [l, u], if both functions are this hinge.
+    ///
+    /// # Claim
+    /// h(u') - h(u) is not below least d - bent and not above most d + bent for d = u' - u >= 0; for d < 0 not below most d - bent and not above least d + bent.
+    ///
+    /// # Why
+    /// If pieces of lengths that sum up to s at the ends get the slopes of their neighbours, the values change by at most s times the largest slope.
+    fn of([h, other]: [&Shape; 2], (l, u): (f64, f64)) -> Option<Slopes> {
+        let (Shape::Hinge { left, low, high }, true) = (h, h == other) else { return None };
+        let pieces = [(l, u.min(*low), *left), (l.max(*low), u.min(*high), 1.0), (l.max(*high), u, 0.0)];
+        let mut pieces: Vec<_> = pieces.into_iter().filter(|p| p.0 < p.1).collect();
+        if pieces.is_empty() {
+            // A single point.
+            return Some(Slopes { least: 0.0, most: left.max(1.0), bent: 0.0 });
+        }
+        let steepest = pieces.iter().map(|p| p.2).fold(0.0, f64::max);
+        let mut left_out = 0.0;
+        for end in [0, usize::MAX] {
+            loop {
+                let piece = pieces[end.min(pieces.len() - 1)];
+                let length = add_up(piece.1, -piece.0);
+                if pieces.len() == 1 || length > SLIGHT * (u - l) {
+                    break;
+                }
+                pieces.remove(end.min(pieces.len() - 1));
+                left_out = add_up(left_out, length);
+            }
+        }
+        let slopes = || pieces.iter().map(|p| p.2);
+        let (least, most) = (slopes().fold(f64::INFINITY, f64::min), slopes().fold(0.0, f64::max));
+        Some(Slopes { least, most, bent: mul_up(2.0 * steepest, left_out) })
+    }
 }
 
 /// The line through a d and b d at the ends of a range of d, moved to a side of both.
@@ -102,7 +143,7 @@ impl Frame<'_> {
         let mut joints: Vec<Joint> = (0..count).map(|i| Joint::new(shapes(i), within(i), everything)).collect();
         let is_open = |i: &usize| {
             let is_bent = |k: usize| !shapes(*i)[k].is_affine_on(within(*i)[k].0, within(*i)[k].1);
-            slopes(shapes(*i), (0.0, 0.0)).is_some() && (is_bent(0) || is_bent(1))
+            matches!(shapes(*i), [h @ Shape::Hinge { .. }, other] if h == other) && (is_bent(0) || is_bent(1))
         };
         let open: Vec<usize> = (0..count).filter(is_open).collect();
         // u' - u and its negative, from the later of both.
@@ -206,11 +247,13 @@ mod tests {
         /// Arguments are multiples of 1/60 of the way between bounds that are no round numbers.
         #[test]
         fn differences_are_between_the_lines(left in 0.0f64..1.0, low in -2.0f64..1.0, span in 0.0f64..3.0, clipped in any::<bool>(), exactly in any::<bool>(),
-                l in -4.0f64..3.0, width in 0.0f64..5.0, l2 in -4.0f64..3.0, width2 in 0.0f64..5.0,
+                slight in 0u8..4, l in -4.0f64..3.0, width in 0.0f64..5.0, l2 in -4.0f64..3.0, width2 in 0.0f64..5.0,
                 known in (-3.0f64..1.0, 0.0f64..4.0), points in proptest::collection::vec((0i64..=60, 0i64..=60), 40)) {
             let left = if exactly { 0.0 } else { left };
             let high = if clipped { low + span } else { f64::INFINITY };
             let h = Shape::Hinge { left, low, high };
+            // Often a piece is hardly there.
+            let (l, l2) = if slight < 2 { (low - f64::from(slight) * 1e-7, low + 0.25) } else { (l, l2) };
             let within = [(l, l + width), (l2, l2 + width2)];
             let known = (known.0, known.0 + known.1);
             let joint = Joint::new([&h, &h], within, known);

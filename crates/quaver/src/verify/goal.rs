@@ -129,7 +129,7 @@ pub(super) struct Goal {
 }
 
 /// The share of the weights that two rows that mirror each other begin with.
-const PAIRED: f64 = 0.9;
+const PAIRED: f64 = 0.5;
 
 impl Goal {
     pub fn new(p: &Polyhedron) -> Self {
