@@ -1,21 +1,26 @@
-//! Chains of element-wise operations behind a step function become one step function.
+//! Chains of element-wise operations behind a step function become one step function, and so do a ReLU or Clip and the step function behind it.
 
-use super::{Affine, Band, LinearMap, Net, Node, NodeId, Op, Pointwise, Rounding, ScalarFn, Spread, Step};
+use super::{
+    Affine, Band, Cut, LinearMap, Net, Node, NodeId, Op, Piecewise, Pointwise, Rounding, ScalarFn, Spread, Step,
+};
 use crate::num::Dyadic;
 
-/// The same net, where each step function of a chain of element-wise operations reads what the chain's first step function reads.
+/// The same net, where each step function of a chain of element-wise operations reads what the chain's first step function reads, and one
+/// behind a clipped identity what that reads.
 ///
 /// # Claim
 /// Every value has the same set of results as before, with the same number.
 ///
 /// # Why
 /// A step function has finitely many values; each goes through the chain in exact arithmetic, with float32 rounding where the chain rounds. What
-/// cannot be followed exactly stays as it is. The chain's own values stay in the net, for those who ask for them.
+/// cannot be followed exactly stays as it is. For a clipped identity see [`unclipped`]. The chain's own values stay in the net, for those who ask for them.
 pub fn fuse_steps(net: &Net) -> Net {
     let mut fused = Net::new();
     for node in net.nodes() {
         let op = match &node.op {
-            Op::Pointwise(p) => Op::Pointwise(composed(&fused, p).unwrap_or_else(|| p.clone())),
+            Op::Pointwise(p) => {
+                Op::Pointwise(composed(&fused, p).or_else(|| beside(&fused, p)).unwrap_or_else(|| p.clone()))
+            }
             Op::Input(_) | Op::Affine(_) | Op::Max(_) | Op::Move(_) => node.op.clone(),
         };
         fused.add(Node { op, ..node.clone() });
@@ -99,6 +104,45 @@ fn composed(net: &Net, last: &Pointwise) -> Option<Pointwise> {
     Some(Pointwise { input: first.input, functions: Spread { data, inner } })
 }
 
+/// The function of a clipped identity's argument that a step function behind it is.
+fn beside(net: &Net, last: &Pointwise) -> Option<Pointwise> {
+    let Op::Pointwise(first) = &net.node(last.input).op else { return None };
+    let (f, g) = (&first.functions, &last.functions);
+    let (count, inner) = match (f.data.len(), g.data.len()) {
+        (1, n) => (n, g.inner),
+        (n, 1) => (n, f.inner),
+        (n, m) if n == m && f.inner == g.inner => (n, f.inner),
+        _ => return None,
+    };
+    let function = |k: usize| match (pick(f, k), pick(g, k)) {
+        (ScalarFn::Piecewise(p), ScalarFn::Step(s)) => unclipped(p, s).map(ScalarFn::Step),
+        _ => None,
+    };
+    let data = (0..count).map(function).collect::<Option<Vec<ScalarFn>>>()?;
+    Some(Pointwise { input: first.input, functions: Spread { data, inner } })
+}
+
+/// s(p(x)) as a function of x, if p is the identity between two bounds and constant outside.
+///
+/// # Why
+/// With low and high the bounds of p's values, p(x) >= t is always true for t <= low, never for t > high, and else x >= t; likewise p(x) > t is always
+/// true for t < low, never for t >= high, and else x > t.
+fn unclipped(p: &Piecewise, s: &Step) -> Option<Step> {
+    let is_identity = p.knots.iter().all(|k| k.0 == k.1) && [p.left, p.right].iter().all(|s| *s == 0.0 || *s == 1.0);
+    let ([first, .., last] | [first @ last]) = &p.knots[..] else { return None };
+    if !is_identity {
+        return None;
+    }
+    let low = if p.left == 0.0 { first.1 } else { f64::NEG_INFINITY };
+    let high = if p.right == 0.0 { last.1 } else { f64::INFINITY };
+    let always = |c: &Cut| if c.strict { c.at < low } else { c.at <= low };
+    let ever = |c: &Cut| if c.strict { c.at < high } else { c.at <= high };
+    let passed = s.cuts().iter().take_while(|c| always(c)).count();
+    let cuts: Vec<Cut> = s.cuts()[passed..].iter().take_while(|c| ever(c)).copied().collect();
+    let values = s.values()[passed..=passed + cuts.len()].to_vec();
+    Some(Step::new(cuts, values))
+}
+
 fn element_wise(a: &Affine) -> Option<(Link<'_>, NodeId)> {
     let [(argument, LinearMap::Diagonal { scale, .. })] = &a.terms[..] else { return None };
     let single = match a.rounding {
@@ -129,4 +173,34 @@ fn through(first: &ScalarFn, links: &[Link<'_>], k: usize, last: &ScalarFn) -> O
         ScalarFn::Piecewise(_) => return None,
     };
     Some(if lower == upper { ScalarFn::Step(lower) } else { ScalarFn::Band(Band::new(lower, upper)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_step_behind_a_clip_is_one_step(mut at in proptest::collection::vec(-8i32..8, 0..10), strict in any::<u16>(), lo in -9i32..9, span in 0i32..6, kind in 0u8..4) {
+            at.sort();
+            at.dedup();
+            let cuts: Vec<Cut> = (0..at.len()).map(|k| Cut { at: f64::from(at[k]) / 2.0, strict: strict >> k & 1 == 1 }).collect();
+            let s = Step::new(cuts, (0..=at.len()).map(|k| k as f64).collect());
+            let (lo, hi) = (f64::from(lo) / 2.0, f64::from(lo + span) / 2.0);
+            let infinity = f64::INFINITY;
+            let p = [Piecewise::clip(lo, hi), Piecewise::clip(lo, infinity), Piecewise::clip(-infinity, hi), Piecewise::relu()][kind as usize].clone();
+            let fused = unclipped(&p, &s).unwrap();
+            let p = ScalarFn::Piecewise(p);
+            for x in (-60..60).map(|k| f64::from(k) / 8.0) {
+                prop_assert_eq!(fused.values()[fused.index(x)], s.values()[s.index(p.value_down(x))]);
+            }
+        }
+    }
+
+    #[test]
+    fn other_slopes_stay() {
+        let s = Step::new(vec![Cut::at(0.0)], vec![0.0, 1.0]);
+        assert!(unclipped(&Piecewise::leaky_relu(0.5), &s).is_none());
+    }
 }
