@@ -78,7 +78,7 @@ fn of_net(
     };
     let both = functionals.iter().flat_map(|f| [signed(f, 1.0), signed(f, -1.0)]);
     let rows = both.map(|objective| Row { objective, branch: &whole }).collect();
-    let mut tuned = Tuned::new((prepared, &analysis, &choices), output, rows);
+    let mut tuned = Tuned::new((prepared, &analysis, &choices), output, rows).with_shares();
     let mut best = vec![f64::NEG_INFINITY; 2 * functionals.len()];
     let mut rate = RATE;
     for climb in 0..=CLIMBS {

@@ -27,7 +27,7 @@ pub(crate) struct Plane {
 }
 
 /// What is known about the difference of one element of two twins.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Joint {
     /// v' - v is not below this.
     pub lower: Plane,
@@ -40,16 +40,28 @@ pub(crate) struct Joint {
 }
 
 impl Joint {
+    /// Nothing but a range.
+    pub fn nothing(range: (f64, f64)) -> Self {
+        let plane = |offset: f64| Plane { offset, ..Plane::default() };
+        Joint { lower: plane(f64::NEG_INFINITY), upper: plane(f64::INFINITY), beside: 0, range }
+    }
+
     /// The bound for a coefficient of a sign.
     pub fn plane(&self, coefficient: f64) -> &Plane {
         if coefficient > 0.0 { &self.lower } else { &self.upper }
     }
 
-    /// How much of two coefficients goes to the difference: with c on v and c' on v', t (v' - v) is taken out so that one of them becomes zero.
+    /// How much of two coefficients may go to the difference: with c on v and c' on v', t (v' - v) is taken out so that one of them becomes zero.
     ///
-    /// 0 where signs are equal or the bound on the difference is worth less than lines for each function.
+    /// 0 where signs are equal or nothing is known of the difference.
+    pub fn most(&self, c: f64, c2: f64) -> f64 {
+        let cancels = c * c2 < 0.0 && self.plane(c2).offset.is_finite();
+        if cancels { c2.signum() * c.abs().min(c2.abs()) } else { 0.0 }
+    }
+
+    /// How much goes there if nothing else is chosen: all or, where lines for each function are worth more, nothing.
     pub fn share(&self, c: f64, c2: f64) -> f64 {
-        if c * c2 < 0.0 && self.plane(c2).is_useful { c2.signum() * c.abs().min(c2.abs()) } else { 0.0 }
+        if self.plane(c2).is_useful { self.most(c, c2) } else { 0.0 }
     }
 }
 
@@ -101,7 +113,7 @@ impl Context<'_> {
             (mul_down(k, l), mul_up(k, u))
         });
         let range = (sub_down(second.0, first.1).max(found.0), sub_up(second.1, first.0).min(found.1));
-        let nothing = Joint { range, ..Joint::default() };
+        let nothing = Joint::nothing(range);
         let [Some(h), Some(h2)] = [0, 1].map(|side| self.continuous(side)) else { return nothing };
         let is_continuous = self.functions.map(ScalarFn::is_continuous);
         let is_finite = [first, second].iter().all(|r| r.0.is_finite() && r.1.is_finite());

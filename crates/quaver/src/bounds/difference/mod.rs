@@ -106,7 +106,7 @@ pub(crate) fn differences(
     }
     let bounds = twins.arguments.map(|id| &analysis.bounds[id.0]);
     let context: Vec<Context> = (0..twins.units.len()).map(|i| twins.context(net, i)).collect();
-    let nothing = Joint { range: (f64::NEG_INFINITY, f64::INFINITY), ..Joint::default() };
+    let nothing = Joint::nothing((f64::NEG_INFINITY, f64::INFINITY));
     let mut joints = vec![nothing; context.len()];
     let wanted = |&i: &usize| context[i].is_open(bounds.map(|b| (b.lo[i], b.hi[i])));
     let wanted: Vec<usize> = (0..joints.len()).filter(wanted).collect();
@@ -162,15 +162,21 @@ impl Functionals {
         let mut back = arguments.map(|b| Collector::new(self.rows, b.lo.len()));
         for (i, run2) in c2.runs_mut() {
             let (joint, units) = (&differences.joints[i], &twins.units[i]);
-            let useful = joint.lower.is_useful || joint.upper.is_useful || tuned.as_ref().is_some_and(|t| t.has_own(i));
+            let useful = joint.lower.is_useful
+                || joint.upper.is_useful
+                || tuned.as_ref().is_some_and(|t| t.is_free() || t.has_own(i));
             let (true, Some(run)) = (useful, c.find(i)) else { continue };
             let [q, q2] = units.value;
             let [k, k2] = units.argument;
             let weights = [0, 1].map(|n| (4.0 * U64 * values[n].magnitude(i), 3.0 * U64 * arguments[n].magnitude(i)));
             let mut touched = false;
             for (r, (a, b)) in run.iter_mut().zip(run2.iter_mut()).enumerate() {
-                let joint = tuned.as_ref().and_then(|t| t.own(i, r)).unwrap_or(joint);
-                let t = joint.share(*a / q, *b / q2);
+                let joint = *tuned.as_ref().and_then(|t| t.own(i, r)).unwrap_or(joint);
+                let (of_first, of_second) = (*a / q, *b / q2);
+                let t = match &mut tuned {
+                    Some(tuned) => tuned.take(i, r, &joint, [of_first, of_second]),
+                    None => joint.share(of_first, of_second),
+                };
                 if t == 0.0 {
                     continue;
                 }
@@ -182,9 +188,8 @@ impl Functionals {
                     });
                 }
                 sums.error[r] += (a.abs() + (t * q).abs()) * weights[0].0 + (b.abs() + (t * q2).abs()) * weights[1].0;
-                let all_of_second = t.abs() == (*b / q2).abs();
-                *a = if t == -(*a / q) { 0.0 } else { *a + t * q };
-                *b = if all_of_second { 0.0 } else { *b - t * q2 };
+                *a = if t == -of_first { 0.0 } else { *a + t * q };
+                *b = if t == of_second { 0.0 } else { *b - t * q2 };
                 let plane = joint.plane(t);
                 let own = (t * plane.beside) * units.argument[joint.beside];
                 let along = [-(t * plane.slope) * k, (t * plane.slope) * k2];
@@ -195,9 +200,6 @@ impl Functionals {
                 }
                 sums.sum[r] += t * plane.offset;
                 sums.error[r] += gamma * (t * plane.offset).abs();
-                if let Some(tuned) = &mut tuned {
-                    tuned.note(i, r, t, all_of_second);
-                }
             }
         }
         self.add(&sums);
@@ -229,6 +231,11 @@ impl Twins {
     pub fn bound_at(&self, i: usize, joint: &Joint, coefficient: f64, x: [f64; 2]) -> f64 {
         let (u, plane) = ([0, 1].map(|n| self.units[i].argument[n] * x[n]), joint.plane(coefficient));
         plane.slope * (u[1] - u[0]) + plane.beside * u[joint.beside] + plane.offset
+    }
+
+    /// What 1 is worth in the values of both functions.
+    pub fn value_units(&self, i: usize) -> [f64; 2] {
+        self.units[i].value
     }
 
     /// One value from the other and v' - v in plain f64: the second, or the first.

@@ -179,6 +179,12 @@ impl<'t> Tuned<'t> {
         }
     }
 
+    /// With shares of differences that are chosen, too. Certificates do not hold them.
+    pub fn with_shares(mut self) -> Self {
+        self.state.twins.iter_mut().flatten().for_each(TwinUse::set_free);
+        self
+    }
+
     fn rows(&self) -> usize {
         self.objectives.len()
     }
@@ -256,6 +262,7 @@ impl<'t> Tuned<'t> {
             // A float32, as certificates hold it.
             bound.beta = f64::from((bound.beta + rate * scale * bound.means.step(gradient, debias)).max(0.0) as f32);
         }
+        self.climb_twins(rate, debias);
         self.climb_weights(rate, debias);
     }
 
