@@ -144,10 +144,10 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// The lines of the hulls' edges over l and u; of a step over a tenth and nine tenths, because its outermost edges may join two corners
+    /// The lines of the hulls' edges over l and u; of a step over a quarter and three quarters, because its outermost edges may join two corners
     /// that are hardly apart.
     pub fn new(shape: &Shape, ends: (f64, f64)) -> Option<Self> {
-        let places = if matches!(shape, Shape::Step { .. }) { [0.1, 0.9] } else { [0.0, 1.0] };
+        let places = if matches!(shape, Shape::Step { .. }) { [0.25, 0.75] } else { [0.0, 1.0] };
         let lower = by_hull(shape, Side::Below, ends, places)?;
         Some(Ends { lower, upper: by_hull(shape, Side::Above, ends, places)? })
     }

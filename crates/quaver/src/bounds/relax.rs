@@ -77,7 +77,7 @@ impl Ends {
     pub fn new(f: &ScalarFn, grid: Grid, l: f64, u: f64) -> Self {
         let mut points = vec![];
         // The outermost edges of a step's hull may join two points that are hardly apart: their slopes would say nothing of the function.
-        let edge = if f.is_continuous() { 0.0 } else { 0.1 };
+        let edge = if f.is_continuous() { 0.0 } else { 0.25 };
         let lower = [edge, 1.0 - edge].map(|place| lower_line(f, grid, (l, u), place, &mut points));
         let upper = [edge, 1.0 - edge].map(|place| upper_line(f, grid, (l, u), place, &mut points));
         Ends { lower, upper }
