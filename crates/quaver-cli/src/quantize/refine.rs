@@ -165,6 +165,11 @@ pub fn quantize(job: &Job<'_>, session: &mut Session<'_>) -> Result<Quantized> {
     let threads = rayon::current_num_threads();
     let verification = Options { timeout: how.verify_timeout, seed: how.seed, threads, ..Options::default() };
     let mut refinement = Refinement::new(task, Effort { verification, timeout: how.timeout })?;
+    if let Chosen::Exact(exact) = &mut chosen
+        && let Some(model) = refinement.sensitivity(&space)?
+    {
+        exact.certify(model);
+    }
     let bar = progress::spinner();
     let mut report = |event: Event<'_>| {
         let Event::Verified { bits, answer, took } = event;

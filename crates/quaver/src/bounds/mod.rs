@@ -78,7 +78,7 @@ pub struct Prepared<'a> {
     /// The net.
     pub net: &'a Net,
     /// Whether each element of a value is a function of its own element of the input alone, so that its interval bounds are
-    /// exact and elements are independent of one another. In a net with twins only the input is.
+    /// exact and elements are independent of one another, and of no other value of that element. In a net with twins only the input is.
     pub is_box: Vec<bool>,
     /// For each index map and each maximum, how often an element of an argument is used at most.
     pub(crate) multiplicity: Vec<usize>,
@@ -91,31 +91,44 @@ impl<'a> Prepared<'a> {
     pub fn new(net: &'a Net) -> Self {
         let mut is_box: Vec<bool> = vec![];
         let mut multiplicity = vec![];
+        let readers = readers(net);
         for node in net.nodes() {
             let mut most = 1;
+            // What several values make of one element must meet there: their values apart say nothing of their difference.
+            let is_box_alone = |x: NodeId| is_box[x.0] && readers[x.0] <= 1;
             is_box.push(match &node.op {
                 Op::Input(_) => true,
                 Op::Affine(a) => {
-                    matches!(&a.terms[..], [(x, LinearMap::Diagonal { .. })] if is_box[x.0])
+                    matches!(&a.terms[..], [(x, LinearMap::Diagonal { .. })] if is_box_alone(*x))
                 }
-                Op::Pointwise(p) => is_box[p.input.0],
+                Op::Pointwise(p) => is_box_alone(p.input),
                 Op::Max(m) => {
                     most = largest_count(net.node(m.input).len(), m.members.iter().map(|&i| i as usize));
                     false
                 }
                 Op::Move(m) => {
                     most = most_used(net, m);
-                    m.sources.len() == 1 && most == 1 && is_box[m.sources[0].0]
+                    m.sources.len() == 1 && most == 1 && is_box_alone(m.sources[0])
                 }
             });
             multiplicity.push(most);
         }
         if !net.twins().is_empty() {
-            // What two networks make of one element of the input must meet there: their values apart say nothing of their difference.
             is_box = net.nodes().iter().map(|node| matches!(node.op, Op::Input(_))).collect();
         }
         Prepared { net, is_box, multiplicity, twins: difference::Twins::of(net) }
     }
+}
+
+/// How many of the nodes that an output depends on read each node.
+fn readers(net: &Net) -> Vec<usize> {
+    let mut needed = vec![false; net.nodes().len()];
+    net.outputs().iter().for_each(|out| needed.iter_mut().zip(net.ancestors(*out)).for_each(|(n, is)| *n |= is));
+    let mut readers = vec![0; net.nodes().len()];
+    for (node, _) in net.nodes().iter().zip(&needed).filter(|(_, needed)| **needed) {
+        node.arguments().iter().for_each(|x| readers[x.0] += 1);
+    }
+    readers
 }
 
 /// How often the most frequent of the numbers below n occurs; 1 if there is none.

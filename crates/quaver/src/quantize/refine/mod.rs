@@ -8,6 +8,7 @@
 
 mod boundary;
 mod known;
+mod sensitive;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::search::{Answer, Bits, Oracle, Search, Space};
+use super::search::{Answer, Bits, Oracle, Search, Sensitivity, Space};
 use super::{LayerScheme, QuantizeError, Quantized, Quantizer};
 use crate::model::lower::{LowerError, Lowered, lower};
 use crate::model::profile::Profile;
@@ -139,6 +140,19 @@ impl<'t> Refinement<'t> {
         let known = Known::new(&question, &task, Way::all(&task, &quick));
         let order = (0..task.places.len()).collect();
         Ok(Refinement { known, order, deadline: Instant::now() + effort.timeout, effort, task })
+    }
+
+    /// A certified model of what the bits of each layer cost on all places, if one can be made in a tenth of the time: vectors that it proves need no
+    /// verification.
+    ///
+    /// # Claim
+    /// If the model certifies a vector, the relation holds on every input of every place.
+    ///
+    /// # Errors
+    /// If a network cannot be made.
+    pub fn sensitivity(&self, space: &Space) -> Result<Option<Sensitivity>, RefineError> {
+        let quick = Verification { timeout: self.effort.timeout / 10, ..self.effort.verification.clone() };
+        sensitive::sensitivities(&self.task, space, &quick)
     }
 
     /// Verifies what a search proposes until it has no more proposals, or time is over.
