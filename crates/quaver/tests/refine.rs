@@ -63,7 +63,7 @@ fn check(seed: u64) -> (usize, bool) {
     let mut rng = StdRng::seed_from_u64(seed);
     let model = model(&mut rng);
     let kind = (seed % 3) as u8;
-    let profile: &dyn Profile = if seed % 2 == 0 { &Real } else { &Float32 };
+    let profile: &dyn Profile = if seed.is_multiple_of(2) { &Real } else { &Float32 };
     let original = Arc::new(lower(&model, profile).unwrap());
     let places: Vec<Place> = (0..2)
         .map(|_| {

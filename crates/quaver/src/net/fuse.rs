@@ -13,7 +13,8 @@ use crate::num::Dyadic;
 ///
 /// # Why
 /// A step function has finitely many values; each goes through the chain in exact arithmetic, with float32 rounding where the chain rounds. What
-/// cannot be followed exactly stays as it is. For a clipped identity see [`unclipped`]. The chain's own values stay in the net, for those who ask for them.
+/// cannot be followed exactly stays as it is. Behind an identity that is clipped to low..high, a cut is passed
+/// always, never, or where the argument passes it. The chain's own values stay in the net, for those who ask for them.
 pub fn fuse_steps(net: &Net) -> Net {
     let mut fused = Net::new();
     for node in net.nodes() {

@@ -117,7 +117,9 @@ impl Context<'_> {
         let [Some(h), Some(h2)] = [0, 1].map(|side| self.continuous(side)) else { return nothing };
         let is_continuous = self.functions.map(ScalarFn::is_continuous);
         let is_finite = [first, second].iter().all(|r| r.0.is_finite() && r.1.is_finite());
-        if is_continuous == [true; 2] && h != h2 || h != h2 && !is_finite {
+        // A checker knows no other case of two continuous functions.
+        let has_distance = is_continuous != [true; 2] && is_finite;
+        if h != h2 && !has_distance {
             return nothing;
         }
         let beside = if is_continuous == [false, true] { 0 } else { 1 };
