@@ -185,8 +185,8 @@ impl<'t> Refinement<'t> {
         Ok(account)
     }
 
-    /// Looks for a good vector among some that need more and more bits: the first that bounds alone prove, else the last by a search; then the first of
-    /// all that nothing refutes, else from there down, as long as a search proves the next.
+    /// Looks for a good vector among some that need more and more bits: the first that bounds alone prove; then the first of all that nothing refutes,
+    /// else those between, of which a search is asked to prove the middle one again and again.
     fn start(
         &mut self,
         uniform: &[Bits],
@@ -206,20 +206,21 @@ impl<'t> Refinement<'t> {
             }
         }
         // A network of few bits may give nearly nothing, which is near enough where the original does, too.
-        for bits in uniform.iter().take(good.unwrap_or(0)) {
-            if self.known.refutes(&self.task, bits)?.is_none() {
-                if self.ask(search, (bits, Trial::Full), account, report)? == Answer::Accepted {
-                    return Ok(());
-                }
-                break;
-            }
+        let (mut below, mut good) = (0, good.unwrap_or(uniform.len()));
+        while below < good && self.known.refutes(&self.task, &uniform[below])?.is_some() {
+            below += 1;
         }
-        let mut next = good.unwrap_or(uniform.len());
-        while next > 0 && !self.is_over() {
-            next -= 1;
-            let is_open = self.known.refutes(&self.task, &uniform[next])?.is_none();
-            if !is_open || self.ask(search, (&uniform[next], Trial::Full), account, report)? != Answer::Accepted {
-                break;
+        if below < good && self.ask(search, (&uniform[below], Trial::Full), account, report)? == Answer::Accepted {
+            return Ok(());
+        }
+        // From there on half of what is between is left out each time.
+        while good > below + 1 && !self.is_over() {
+            let middle = below.midpoint(good);
+            let is_open = self.known.refutes(&self.task, &uniform[middle])?.is_none();
+            if is_open && self.ask(search, (&uniform[middle], Trial::Full), account, report)? == Answer::Accepted {
+                good = middle;
+            } else {
+                below = middle;
             }
         }
         Ok(())
