@@ -74,7 +74,8 @@ pub fn first_few(items: impl ExactSizeIterator<Item = String>, few: usize) -> St
 
 /// `1 row`, `2 rows`.
 pub fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", grouped(n)) }
+    let ending = if what.ends_with('x') { "es" } else { "s" };
+    if n == 1 { format!("1 {what}") } else { format!("{} {what}{ending}", grouped(n)) }
 }
 
 /// Position of the first largest element.
