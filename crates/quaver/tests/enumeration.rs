@@ -369,6 +369,14 @@ fn verdicts_on_many_inputs_equal_enumeration() {
     assert_right(&survey("many inputs", 0..6, check_wide), 4);
 }
 
+/// Two constraints of this one are compared as a sum, whose gap is that of both together.
+#[test]
+fn the_margin_of_a_sum_of_two_constraints_is_that_of_one() {
+    let mut tally = Tally::default();
+    check_small(15950, &mut tally);
+    assert!(tally.wrong.is_empty(), "{:?}", tally.wrong.first());
+}
+
 #[test]
 #[ignore = "minutes"]
 fn many_verdicts_equal_enumeration() {

@@ -43,6 +43,8 @@ pub(super) struct Row {
     pub strict: bool,
     /// Whether the coefficients are the exact ones.
     exact: bool,
+    /// How much of a gap some constraint must have: all, or half where the row is the sum of two.
+    share: f64,
 }
 
 impl Row {
@@ -50,7 +52,7 @@ impl Row {
         let nearest = |r: &Ratio| if r.is_zero() { 0.0 } else { r.f64_down() };
         let terms: Vec<(usize, f64)> = c.terms.iter().map(|(i, a)| (*i, nearest(a))).collect();
         let exact = c.terms.iter().all(|(_, a)| a.f64_down() == a.f64_up());
-        Row { terms, bound: c.bound.f64_up(), strict: c.strict, exact }
+        Row { terms, bound: c.bound.f64_up(), strict: c.strict, exact, share: 1.0 }
     }
 
     /// A bound for which the row with its f64 coefficients holds in every forbidden point within bounds.
@@ -68,10 +70,12 @@ impl Row {
         self.terms.iter().fold(self.bound, |b, term| round::add_up(b, error(term)))
     }
 
-    /// How far a proved lower bound on the row's sum is above what is allowed: positive means that no forbidden point is left.
+    /// How far a proved lower bound on the row's sum is above what is allowed, for a sum of two rows the larger of both: positive means that no forbidden
+    /// point is left.
     pub fn gap(&self, sum: f64, bound: f64, grid: Grid) -> f64 {
         let integers = grid == Grid::Integer && self.terms.iter().all(|t| t.1.fract() == 0.0);
-        gap_of(if integers { sum.ceil() } else { sum }, bound, self.strict)
+        let gap = gap_of(if integers { sum.ceil() } else { sum }, bound, self.strict);
+        if gap == TOUCHING { gap } else { gap * self.share }
     }
 
     /// Whether the coefficients are those of the constraint.
@@ -113,6 +117,7 @@ impl Row {
             bound: round::add_up(self.bound, other.bound),
             strict: self.strict || other.strict,
             exact: self.exact && other.exact,
+            share: 0.5,
         }
     }
 }
