@@ -388,9 +388,13 @@ impl Task<'_> {
         Ok(self.quantizer.at(&schemes)?)
     }
 
+    /// [`Self::quantized`] in its arithmetic.
+    fn lowered(&self, bits: &[u8]) -> Result<Lowered, RefineError> {
+        Ok(lower(&self.quantized(bits)?.model, self.profile)?)
+    }
+
     fn candidate(&self, bits: &[u8]) -> Result<Candidate, RefineError> {
-        let lowered = lower(&self.quantized(bits)?.model, self.profile)?;
-        let pair = Pair::new(self.original.clone(), Arc::new(lowered))?;
+        let pair = Pair::new(self.original.clone(), Arc::new(self.lowered(bits)?))?;
         Ok(Candidate { question: pair.question(&self.relation)? })
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::{RefineError, Task};
+use super::{Place, RefineError, Task};
 use crate::bounds::{Bounds, Prepared, analyse_until};
 use crate::model::lower::Lowered;
 use crate::net::{
@@ -36,7 +36,8 @@ type Target = (Vec<usize>, f64);
 /// Let F_k be the network whose last k layers are quantized. F_(k+1) and F_k differ in one layer, which in both reads what the original gives it; so its result
 /// differs by at most |dW x + db|, and what follows by at most the product of the magnitudes of the weights (functions with slopes of at most 1 pass
 /// differences on). Rounding moves either network by at most what its slack says of magnitudes, passed on likewise. Each output of both then
-/// differs by at most the sum of all, and a relation holds where the sums of these for each of its targets stay below the target's bound; costs are shares of these bounds.
+/// differs by at most the sum of all, and a relation holds where the sums of these for each of its targets stay below the target's bound; costs are shares of
+/// these bounds.
 ///
 /// # Errors
 /// If a network cannot be made.
@@ -45,15 +46,17 @@ pub(super) fn sensitivities(
     space: &Space,
     options: &Options,
 ) -> Result<Option<Sensitivity>, RefineError> {
+    let targets = |place: &Place| targets(task, &place.region, place.center.as_deref(), options);
+    let Some(targets) = task.places.iter().map(targets).collect::<Result<Option<Vec<_>>, _>>()? else {
+        return Ok(None);
+    };
     let Some(family) = Family::new(task, space)? else { return Ok(None) };
     let prepared = Prepared::new(family.original);
     let deadline = Instant::now().checked_add(options.timeout);
     let mut costs: Vec<Vec<f64>> = (0..space.layers()).map(|l| vec![0.0; space.widths(l).len()]).collect();
     let mut rounding = 0.0f64;
-    for place in &task.places {
-        let targets = targets(task, &place.region, place.center.as_deref(), options)?;
-        let bounds = analyse_until(&prepared, &place.region, deadline).map(|a| a.bounds);
-        let (Some(targets), Some(bounds)) = (targets, bounds) else { return Ok(None) };
+    for (place, targets) in task.places.iter().zip(&targets) {
+        let Some(bounds) = analyse_until(&prepared, &place.region, deadline).map(|a| a.bounds) else { return Ok(None) };
         let share = |change: &[f64]| {
             let of = |(outputs, bound): &Target| outputs.iter().map(|o| change[*o]).sum::<f64>() * ROUNDED / bound;
             targets.iter().map(of).fold(0.0, f64::max) * ROUNDED
@@ -68,8 +71,6 @@ pub(super) fn sensitivities(
             }
         }
     }
-    let is_number = |c: &f64| if c.is_nan() { f64::INFINITY } else { *c };
-    let costs = costs.iter().map(|c| c.iter().map(is_number).collect()).collect();
     Ok(Sensitivity::new(space, SLACK - rounding, costs).ok())
 }
 
@@ -138,10 +139,8 @@ impl<'f> Family<'f> {
         let layers = 0..space.layers();
         let least = layers.clone().map(|l| *space.widths(l).start()).min().unwrap_or(BITS.0);
         let most = layers.clone().map(|l| *space.widths(l).end()).max().unwrap_or(BITS.1);
-        let lowered = |bits: &[u8]| -> Result<Lowered, RefineError> {
-            Ok(crate::model::lower::lower(&task.quantized(bits)?.model, task.profile)?)
-        };
-        let uniform = (least..=most).map(|b| lowered(&vec![b; space.layers()])).collect::<Result<Vec<Lowered>, _>>()?;
+        let uniform =
+            (least..=most).map(|b| task.lowered(&vec![b; space.layers()])).collect::<Result<Vec<Lowered>, _>>()?;
         if !is_gentle(original) || !uniform.iter().all(|u| are_alike(original, &u.net)) {
             return Ok(None);
         }
@@ -151,7 +150,7 @@ impl<'f> Family<'f> {
         for layer in layers {
             let mut bits = vec![most; space.layers()];
             bits[layer] = least;
-            let one = lowered(&bits)?;
+            let one = task.lowered(&bits)?;
             if !are_alike(original, &one.net) {
                 return Ok(None);
             }
@@ -215,8 +214,8 @@ impl<'f> Family<'f> {
                 }
                 (op, _) => (carried(op, &of, true)?, carried(op, &off, false)?),
             };
-            magnitudes.push(magnitude);
-            moved.push(move_);
+            magnitudes.push(finite(magnitude)?);
+            moved.push(finite(move_)?);
         }
         Some(moved)
     }
@@ -247,11 +246,16 @@ impl<'f> Family<'f> {
                 (Op::Pointwise(p), _) => of(p.input)?.clone(),
                 (op, _) => carried(op, &of, false)?,
             };
-            changes[id] = Some(next);
+            changes[id] = Some(finite(next)?);
         }
         let zeros = || vec![0.0; net.node(output).len()];
         Some(changes[output.0].take().unwrap_or_else(zeros).into_iter().map(|c| c * ROUNDED).collect())
     }
+}
+
+/// Numbers, if they all are finite: a maximum would pass over what is no number.
+fn finite(numbers: Vec<f64>) -> Option<Vec<f64>> {
+    numbers.iter().all(|x| x.is_finite()).then_some(numbers)
 }
 
 /// What maxima and index maps make of changes, or of magnitudes.
@@ -395,6 +399,5 @@ fn exchanged(a: &Affine, b: &Affine, values: Exact<'_>) -> Option<Vec<f64>> {
     }
     let relative = crate::num::round::gamma64(products);
     let moved = |i: usize| inflate(middle[i].abs() + spread[i] + 2.0 * relative * size[i], products);
-    let all: Vec<f64> = (0..n).map(moved).collect();
-    all.iter().all(|m| m.is_finite()).then_some(all)
+    finite((0..n).map(moved).collect())
 }
