@@ -17,6 +17,8 @@ import tempfile
 import numpy as np
 import onnxruntime
 
+from ceg4n_refine import regions
+
 # network, radius: bits of a published success, the thesis's accuracies in percent (original, GPFQ, CEG4N by NNEQUIV) or None.
 ROWS = [
     ("iris_4x2", 0.01, "3,3,3", (86.667, 60.0, 86.667)),
@@ -90,10 +92,8 @@ def main():
                 continue
             rows, labels = known[name.split("_")[0]]
             network = args.folder / "networks" / f"{name}.onnx"
-            entries = json.load(gzip.open(args.folder / "properties" / f"{name}.json.gz"))
-            column = lambda key: np.stack([np.array(e[key], np.float32).reshape(-1) for e in entries if e["ball_size"] == radius])
-            lower, upper = column("lower_bounds"), column("upper_bounds")
-            np.save(folder / "x.npy", column("x"))
+            x, lower, upper = regions(args.folder / "properties" / f"{name}.json.gz")[radius]
+            np.save(folder / "x.npy", x)
             np.save(folder / "lower.npy", np.minimum(lower, upper))
             np.save(folder / "upper.npy", np.maximum(lower, upper))
             made = {}

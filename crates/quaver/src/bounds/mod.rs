@@ -78,7 +78,7 @@ pub struct Prepared<'a> {
     /// The net.
     pub net: &'a Net,
     /// Whether each element of a value is a function of its own element of the input alone, so that its interval bounds are
-    /// exact and elements are independent of one another, and of no other value of that element. In a net with twins only the input is.
+    /// exact and elements are independent of one another, and of no other value of that element.
     pub is_box: Vec<bool>,
     /// For each index map and each maximum, how often an element of an argument is used at most.
     pub(crate) multiplicity: Vec<usize>,
@@ -113,19 +113,14 @@ impl<'a> Prepared<'a> {
             });
             multiplicity.push(most);
         }
-        if !net.twins().is_empty() {
-            is_box = net.nodes().iter().map(|node| matches!(node.op, Op::Input(_))).collect();
-        }
         Prepared { net, is_box, multiplicity, twins: difference::Twins::of(net) }
     }
 }
 
 /// How many of the nodes that an output depends on read each node.
 fn readers(net: &Net) -> Vec<usize> {
-    let mut needed = vec![false; net.nodes().len()];
-    net.outputs().iter().for_each(|out| needed.iter_mut().zip(net.ancestors(*out)).for_each(|(n, is)| *n |= is));
     let mut readers = vec![0; net.nodes().len()];
-    for (node, _) in net.nodes().iter().zip(&needed).filter(|(_, needed)| **needed) {
+    for (node, _) in net.nodes().iter().zip(net.needed()).filter(|(_, needed)| *needed) {
         node.arguments().iter().for_each(|x| readers[x.0] += 1);
     }
     readers

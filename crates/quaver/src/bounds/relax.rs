@@ -51,14 +51,24 @@ pub fn relax(p: &Pointwise, grid: Grid, x: &Bounds, place: f64) -> Lines {
 fn upper_line(f: &ScalarFn, grid: Grid, (l, u): (f64, f64), place: f64, points: &mut Vec<(f64, f64)>) -> Line {
     f.upper_points(l, u, grid, points);
     let slope = hull_slope(points, l + (u - l) * place, 1.0);
-    let offset = points.iter().map(|p| sub_up(p.1, mul_down(slope, p.0))).fold(f64::NEG_INFINITY, f64::max);
-    Line { slope, offset }
+    above(points, slope)
 }
 
 /// The line below f on [l, u], likewise.
 fn lower_line(f: &ScalarFn, grid: Grid, (l, u): (f64, f64), place: f64, points: &mut Vec<(f64, f64)>) -> Line {
     f.lower_points(l, u, grid, points);
     let slope = hull_slope(points, l + (u - l) * place, -1.0);
+    below(points, slope)
+}
+
+/// The lowest line of a slope that is above some points; its offset is rounded up.
+pub(super) fn above(points: &[(f64, f64)], slope: f64) -> Line {
+    let offset = points.iter().map(|p| sub_up(p.1, mul_down(slope, p.0))).fold(f64::NEG_INFINITY, f64::max);
+    Line { slope, offset }
+}
+
+/// The highest line of a slope that is below some points; its offset is rounded down.
+pub(super) fn below(points: &[(f64, f64)], slope: f64) -> Line {
     let offset = points.iter().map(|p| sub_down(p.1, mul_up(slope, p.0))).fold(f64::INFINITY, f64::min);
     Line { slope, offset }
 }

@@ -20,7 +20,7 @@ pub fn fuse_steps(net: &Net) -> Net {
     for node in net.nodes() {
         let op = match &node.op {
             Op::Pointwise(p) => {
-                Op::Pointwise(composed(&fused, p).or_else(|| beside(&fused, p)).unwrap_or_else(|| p.clone()))
+                Op::Pointwise(composed(&fused, p).or_else(|| behind_clip(&fused, p)).unwrap_or_else(|| p.clone()))
             }
             Op::Input(_) | Op::Affine(_) | Op::Max(_) | Op::Move(_) => node.op.clone(),
         };
@@ -92,29 +92,28 @@ fn composed(net: &Net, last: &Pointwise) -> Option<Pointwise> {
     };
     links.reverse();
     let own = [(first.functions.data.len(), first.functions.inner), (last.functions.data.len(), last.functions.inner)];
-    let mut layouts: Vec<(usize, usize)> = own.into_iter().chain(links.iter().flat_map(Link::layouts)).collect();
-    layouts.retain(|l| l.0 > 1);
-    layouts.dedup();
-    let (count, inner) = match layouts[..] {
-        [] => (1, 1),
-        [only] => only,
-        _ => return None,
-    };
+    let (count, inner) = common(own.into_iter().chain(links.iter().flat_map(Link::layouts)))?;
     let function = |k: usize| through(pick(&first.functions, k), &links, k, pick(&last.functions, k));
     let data = (0..count).map(function).collect::<Option<Vec<ScalarFn>>>()?;
     Some(Pointwise { input: first.input, functions: Spread { data, inner } })
 }
 
+/// The one layout, as (length, inner), of lists that go together element by element.
+fn common(layouts: impl Iterator<Item = (usize, usize)>) -> Option<(usize, usize)> {
+    let mut layouts: Vec<(usize, usize)> = layouts.filter(|l| l.0 > 1).collect();
+    layouts.dedup();
+    match layouts[..] {
+        [] => Some((1, 1)),
+        [only] => Some(only),
+        _ => None,
+    }
+}
+
 /// The function of a clipped identity's argument that a step function behind it is.
-fn beside(net: &Net, last: &Pointwise) -> Option<Pointwise> {
+fn behind_clip(net: &Net, last: &Pointwise) -> Option<Pointwise> {
     let Op::Pointwise(first) = &net.node(last.input).op else { return None };
     let (f, g) = (&first.functions, &last.functions);
-    let (count, inner) = match (f.data.len(), g.data.len()) {
-        (1, n) => (n, g.inner),
-        (n, 1) => (n, f.inner),
-        (n, m) if n == m && f.inner == g.inner => (n, f.inner),
-        _ => return None,
-    };
+    let (count, inner) = common([(f.data.len(), f.inner), (g.data.len(), g.inner)].into_iter())?;
     let function = |k: usize| match (pick(f, k), pick(g, k)) {
         (ScalarFn::Piecewise(p), ScalarFn::Step(s)) => unclipped(p, s).map(ScalarFn::Step),
         _ => None,

@@ -294,6 +294,15 @@ impl Net {
         needed
     }
 
+    /// For each value, whether an output depends on it or is it.
+    pub fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        for output in &self.outputs {
+            needed.iter_mut().zip(self.ancestors(*output)).for_each(|(n, is)| *n |= is);
+        }
+        needed
+    }
+
     /// Every id, in topological order.
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
         (0..self.nodes.len()).map(NodeId)

@@ -1,7 +1,7 @@
 //! Lines around the difference of two functions, element by element.
 
 use crate::bounds::Line;
-use crate::bounds::relax::{hull_edge, hull_slope};
+use crate::bounds::relax::{above, below, hull_edge, hull_slope};
 use crate::net::{Grid, Piecewise, ScalarFn, Segment};
 use crate::num::round::{add_down, add_up, mul_down, mul_up, sub_down, sub_up};
 
@@ -101,8 +101,8 @@ impl Context<'_> {
     ///
     /// # Why
     /// Let h and h' be continuous. Then v' - v = (h(u') - h(u)) + (h'(u') - h(u')) + (v' - h'(u')) - (v - h(u)). With slopes of h from m to M between all
-    /// arguments (but for ends that are hardly there, see [`Slopes`]), the first term lies between m d and M d where d = u' - u: the larger of both is convex in d, the smaller one concave, and the
-    /// chord over the range of d is on the right side of each. The second term is a function of u' alone, between two lines; it is zero if h' = h. The last
+    /// arguments (but for ends that are hardly there, see [`Slopes`]), the first term lies between m d and M d where d = u' - u: the larger of both is
+    /// convex in d, the smaller one concave, and the chord over the range of d is on the right side of each. The second term is a function of u' alone, between two lines; it is zero if h' = h. The last
     /// two are within constants (see [`Context::error`]). If only the second function is continuous, h' takes the place of h, and u that of u'.
     ///
     /// # Rounding
@@ -133,7 +133,7 @@ impl Context<'_> {
         let upper = chord(range, |d| if d < 0.0 { least } else { most }, 1.0);
         // The worst that is lost so, and with a line for each function.
         let lost = (most - least) * range.1.max(-range.0).max(0.0) + (error.1 - error.0);
-        let [below, above] = [-1.0, 1.0].map(|side| [0, 1].map(|n| self.gap(n, bounds[n], side)));
+        let [gaps_below, gaps_above] = [-1.0, 1.0].map(|side| [0, 1].map(|n| self.gap(n, bounds[n], side)));
         let plane = |line: Line, own: Line, offset: f64, lost: f64, each: f64| Plane {
             slope: line.slope,
             beside: own.slope,
@@ -141,9 +141,9 @@ impl Context<'_> {
             is_useful: lost < LESS * each,
         };
         let offset = add_down(add_down(lower.offset, own.lower.offset), error.0);
-        let lower = plane(lower, own.lower, offset, lost + own.lost[0], above[0] + below[1]);
+        let lower = plane(lower, own.lower, offset, lost + own.lost[0], gaps_above[0] + gaps_below[1]);
         let offset = add_up(add_up(upper.offset, own.upper.offset), error.1);
-        let upper = plane(upper, own.upper, offset, lost + own.lost[1], below[0] + above[1]);
+        let upper = plane(upper, own.upper, offset, lost + own.lost[1], gaps_below[0] + gaps_above[1]);
         Joint { lower, upper, beside, range }
     }
 
@@ -274,16 +274,12 @@ impl Distance {
             places.iter().map(|&x| (x, at(x))).collect()
         });
         let middle = l + (u - l) / 2.0;
-        let slope = hull_edge(&low, middle, -1.0);
-        let offset = low.iter().map(|p| sub_down(p.1, mul_up(slope, p.0))).fold(f64::INFINITY, f64::min);
-        let lower = Line { slope, offset };
-        let slope = hull_edge(&high, middle, 1.0);
-        let offset = high.iter().map(|p| sub_up(p.1, mul_down(slope, p.0))).fold(f64::NEG_INFINITY, f64::max);
-        let upper = Line { slope, offset };
-        let above = |line: Line, p: &(f64, f64)| p.1 - (line.slope * p.0 + line.offset);
+        let lower = below(&low, hull_edge(&low, middle, -1.0));
+        let upper = above(&high, hull_edge(&high, middle, 1.0));
+        let over = |line: Line, p: &(f64, f64)| p.1 - (line.slope * p.0 + line.offset);
         let lost = [
-            high.iter().map(|p| above(lower, p)).fold(0.0, f64::max),
-            low.iter().map(|p| -above(upper, p)).fold(0.0, f64::max),
+            high.iter().map(|p| over(lower, p)).fold(0.0, f64::max),
+            low.iter().map(|p| -over(upper, p)).fold(0.0, f64::max),
         ];
         Distance { lower, upper, lost }
     }

@@ -53,17 +53,18 @@ impl TwinUse {
         let k = element * self.rows + row;
         self.most[k] = joint.most(c, c2);
         self.all_of_second[k] = c.abs() >= c2.abs();
-        let rule = if joint.plane(c2).is_useful { 1.0 } else { 0.0 };
-        if let Some(share) = self.shares.get_mut(k).filter(|s| s.is_nan()) {
-            *share = rule;
-        }
-        self.most[k] * self.shares.get(k).unwrap_or(&rule)
+        self.taken(k, joint)
     }
 
     /// How much went there.
     fn taken(&self, k: usize, joint: &Joint) -> f64 {
+        self.most[k] * self.share(k, joint)
+    }
+
+    /// The share that was chosen, or else all or nothing, as [`Joint::share`] has it.
+    fn share(&self, k: usize, joint: &Joint) -> f64 {
         let rule = if joint.plane(self.most[k]).is_useful { 1.0 } else { 0.0 };
-        self.most[k] * self.shares.get(k).filter(|s| !s.is_nan()).copied().unwrap_or(rule)
+        self.shares.get(k).filter(|s| !s.is_nan()).copied().unwrap_or(rule)
     }
 
     /// What is known of an element under the splits of a row.
@@ -183,7 +184,7 @@ impl Tuned<'_> {
                         - q * self.line_at(twins.nodes[0], (element, row), -most, x[0]);
                     let gain = most * (twins.bound_at(element, &joint, most, x) - each);
                     let step = rate * use_.means[k].step(gain, debias);
-                    use_.shares[k] = (use_.shares[k] + step).clamp(0.0, 1.0);
+                    use_.shares[k] = (use_.share(k, &joint) + step).clamp(0.0, 1.0);
                 }
             }
             self.state.twins[id.0] = Some(use_);

@@ -180,11 +180,11 @@ fn append_twins(net: &mut Net, a: &mut Copy<'_>, b: &mut Copy<'_>) {
     }
 }
 
-/// Functions of two nets that probably correspond, of those that outputs depend on: a longest common subsequence of their layers of functions, told apart by their sizes.
+/// Functions of two nets that probably correspond, of those that outputs depend on: a longest common subsequence of their layers of functions, told
+/// apart by their sizes.
 fn twins(a: &Net, b: &Net) -> Vec<[NodeId; 2]> {
     let functions = |net: &Net| -> Vec<(NodeId, usize)> {
-        let mut needed = vec![false; net.nodes().len()];
-        net.outputs().iter().flat_map(|out| net.ids().zip(net.ancestors(*out))).for_each(|(id, is)| needed[id.0] |= is);
+        let needed = net.needed();
         let is_function = |id: &NodeId| needed[id.0] && matches!(net.node(*id).op, Op::Pointwise(_));
         net.ids().filter(is_function).map(|id| (id, net.node(id).len())).collect()
     };
