@@ -195,7 +195,7 @@ impl<'a> Job<'a> {
         let rows = rows(&args.indices, inputs.rows, &args.inputs)?;
         let classes = classes(lowered, &inputs, &rows);
         let labels = match &args.labels {
-            Some(path) => labels(&Array::read(session.files, path)?, &inputs, lowered)?,
+            Some(path) => labels(&Array::read(session.files, path)?, inputs.rows, lowered)?,
             None => vec![],
         };
         let label = |k: usize| labels.get(rows[k]).copied().unwrap_or(classes[k]);
@@ -369,10 +369,10 @@ fn classes(lowered: &Lowered, inputs: &Inputs, rows: &[usize]) -> Vec<usize> {
 }
 
 /// The labels, checked.
-pub fn labels(array: &Array, inputs: &Inputs, lowered: &Lowered) -> Result<Vec<usize>> {
-    if array.len() != inputs.rows || array.shape.first() != Some(&inputs.rows) {
-        let problem = format!("{}: shape {} for {} inputs", array.place, format::shape(&array.shape), inputs.rows);
-        return Err(fail(problem, format!("give one label for each input, shape [{}]", inputs.rows)));
+pub fn labels(array: &Array, rows: usize, lowered: &Lowered) -> Result<Vec<usize>> {
+    if array.len() != rows || array.shape.first() != Some(&rows) {
+        let problem = format!("{}: shape {} for {rows} inputs", array.place, format::shape(&array.shape));
+        return Err(fail(problem, format!("give one label for each input, shape [{rows}]")));
     }
     let classes = lowered.net.node(lowered.net.outputs()[0]).len();
     let label = |i: usize| {

@@ -81,7 +81,7 @@ pub(super) fn operator(domain: &str, name: &str) -> Result<Operator, String> {
         ("" | "ai.onnx", _) => match name {
             "Constant" => return lower::operator(name).ok_or_else(String::new),
             "QuantizeLinear" => return Ok((3, 3, QUANTIZER, Lowering::quantize)),
-            "DequantizeLinear" => return Ok((3, 3, QUANTIZER, Lowering::dequantize)),
+            "DequantizeLinear" => return Ok((2, 3, QUANTIZER, Lowering::dequantize)),
             "QLinearMatMul" => return Ok((8, 8, "", Lowering::stored_product)),
             "QLinearConv" => (8, 9, Lowering::stored_product),
             "Flatten" | "MaxPool" | "Identity" => (1, 1, Lowering::carried),
@@ -394,10 +394,13 @@ impl Lowering {
         }
     }
 
-    /// A constant with its scales and zero points, at three inputs.
+    /// A constant with its scales and zero points, at three inputs; int32 need have no zero points.
     fn scaled_integers(&self, call: &Call, [at, scale, zero]: [usize; 3], axis: Option<i64>) -> Result<Scaled, String> {
         let kind = self.kind(call, at)?;
         let (shape, scales) = self.scales(call, scale)?;
+        if kind == S32 && call.inputs.len() <= zero {
+            return Ok(Scaled { kind, axis, zeros: vec![0; scales.len()], scales });
+        }
         let given = call.input(zero)?;
         let Stored::Ints(zeros) = &given.data else { return Err("the zero points are not constant".into()) };
         if kind != self.kind(call, zero)? || !matches!(kind, U8 | S8 | S32) {

@@ -119,6 +119,21 @@ fn ties_go_to_even_and_the_zero_point_is_added_after() {
 }
 
 #[test]
+fn an_int32_bias_needs_no_zero_point() {
+    let read = |bias: &str| {
+        let product =
+            vec![weights(), node("DequantizeLinear", bias, "b", &[]), node("Gemm", "d w b", "g", &[])];
+        Small::new([product, quantizer("g", "zy", "y")].concat()).read()
+    };
+    let (with, without) = (read("bq sb zb").unwrap(), read("bq sb").unwrap());
+    for x in [0.0, 0.5, 2.5, -1.0] {
+        assert_eq!(run(&with, &[x, 0.0]), run(&without, &[x, 0.0]));
+    }
+    let weights = vec![node("DequantizeLinear", "wq sw", "w", &[]), node("Gemm", "d w", "g", &[])];
+    Small::new([weights, quantizer("g", "zy", "y")].concat()).refused("input 2");
+}
+
+#[test]
 fn a_relu_between_quantizers_becomes_part_of_the_steps() {
     let result = [gemm(), quantizer("g", "zy", "d2"), vec![node("Relu", "d2", "r", &[])], quantizer("r", "zy", "y")];
     let net = Small::new(result.concat()).read().unwrap();

@@ -18,11 +18,11 @@ pub fn quantize(job: &Job<'_>) -> Result<Quantized> {
         let problem = "gpfq has one alphabet around zero for each layer, and biases stay float";
         return Err(fail(problem, "leave --scheme, --per-channel and --bias out, or use --method round"));
     }
-    let radius = match args.radius {
+    let radius = match args.alphabet {
         Radius::Maxima => gpfq::Radius::Maxima,
         Radius::Median => gpfq::Radius::Median,
     };
-    let options = Options { radius, constant: args.radius_factor.approx() };
+    let options = Options { radius, constant: args.alphabet_factor.approx() };
     let mut quantized = gpfq::gpfq(&job.quantizer, &job.bits, job.data()?, &options)?;
     if args.bias.map_or(args.activations.is_some(), |b| b.0 == BiasRule::Accumulator) {
         quantized.layers.iter_mut().for_each(|layer| layer.scheme.biases = BiasRule::Accumulator);

@@ -2,6 +2,7 @@
 
 mod activations;
 mod gpfq;
+mod preserve;
 mod refine;
 mod report;
 mod round;
@@ -32,16 +33,18 @@ use activations::Activations;
 pub struct Args {
     /// The float model (.onnx, .tflite, or gzipped)
     model: PathBuf,
-    /// Write the quantized model here, as ONNX
-    #[arg(long, short, value_name = "OUT.onnx")]
+    /// Write the quantized model here, as ONNX; with --preserve a folder for the model and everything about it
+    #[arg(long, short, value_name = "OUT")]
     output: PathBuf,
-    /// How integers and bits are chosen: by rounding each weight, by greedy path following on data, or by rounding to the fewest bits that are proved to
-    /// keep the network equivalent
-    #[arg(long, value_enum, default_value_t = Method::Round)]
-    method: Method,
-    /// Bits of the weights, 2 to 32: one number for all layers, or one for each, such as 8,6,4
-    #[arg(long, value_name = "BITS", default_value = "8", value_delimiter = ',')]
-    bits: Vec<u8>,
+    /// How integers and bits are chosen: by rounding each weight, by greedy path following on data, by rounding to the fewest bits that are proved to
+    /// keep the network equivalent, or to keep what --preserve names (by verifying quantized networks, or by preimages as Quadapter does)
+    /// [default: round; direct with --preserve]
+    #[arg(long, value_enum)]
+    method: Option<Method>,
+    /// Bits of the weights, 2 to 32: one number for all layers, or one for each, such as 8,6,4; with --preserve what a layer may have, such as 2..16
+    /// or 4,8,16 [default: 8; 2..16 with --preserve]
+    #[arg(long, value_name = "BITS")]
+    bits: Option<BitsArg>,
     /// Which integers and scales [default: symmetric]
     #[arg(long, value_enum)]
     scheme: Option<Scheme>,
@@ -73,15 +76,17 @@ pub struct Args {
     data: Option<PathBuf>,
     /// gpfq: what the radius of the alphabet is measured by
     #[arg(long, value_enum, default_value_t = Radius::Maxima)]
-    radius: Radius,
-    /// gpfq: factor of the radius
+    alphabet: Radius,
+    /// gpfq: factor of that radius
     #[arg(long, value_name = "C", default_value = "1.16")]
-    radius_factor: Ratio,
+    alphabet_factor: Ratio,
     /// What is written: float32 weights, or integers with QuantizeLinear and DequantizeLinear [default: float; qdq with --activations]
     #[arg(long, value_enum)]
     format: Option<Format>,
     #[command(flatten)]
     refine: refine::Args,
+    #[command(flatten)]
+    preserve: preserve::Args,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -89,6 +94,35 @@ enum Method {
     Round,
     Gpfq,
     Refine,
+    Direct,
+    Preimage,
+}
+
+impl Args {
+    fn method(&self) -> Method {
+        let default = if self.preserve.what.is_empty() { Method::Round } else { Method::Direct };
+        self.method.unwrap_or(default)
+    }
+}
+
+/// Bits, as users write them.
+#[derive(Clone, Debug, PartialEq)]
+enum BitsArg {
+    Range(u8, u8),
+    List(Vec<u8>),
+}
+
+impl FromStr for BitsArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = |_| format!("`{text}` is no number of bits, no list and no range: write 8, or 8,6,4, or 2..16");
+        let number = |t: &str| t.trim().parse::<u8>().map_err(bad);
+        match text.split_once("..") {
+            Some((lo, hi)) => Ok(BitsArg::Range(number(lo)?, number(hi.trim_start_matches('='))?)),
+            None => Ok(BitsArg::List(text.split(',').map(number).collect::<Result<_, _>>()?)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -157,7 +191,11 @@ impl FromStr for Bias {
 /// Runs the command.
 pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let job = Job::new(args, session)?;
-    let quantized = match args.method {
+    let quantized = match args.method() {
+        Method::Direct | Method::Preimage => return preserve::run(&job, session),
+        _ if !args.preserve.what.is_empty() => {
+            return Err(fail("--preserve has methods of its own", "leave --method out, or use direct or preimage"));
+        }
         Method::Round => round::quantize(&job)?,
         Method::Gpfq => gpfq::quantize(&job)?,
         Method::Refine => refine::quantize(&job, session)?,
@@ -182,14 +220,10 @@ impl<'a> Job<'a> {
         // With the path of the file in messages.
         quaver::quantize::layers(&model)?;
         let quantizer = Quantizer::new(&model)?;
-        let layers = quantizer.layers().len();
-        let bits = match args.bits[..] {
-            [one] => vec![one; layers],
-            _ if args.bits.len() == layers => args.bits.clone(),
-            _ => {
-                let problem = format!("--bits has {} numbers, and the model {layers} layers", args.bits.len());
-                return Err(fail(problem, "give one number, or one for each layer"));
-            }
+        let bits = match args.method() {
+            // They have ranges and sets of bits.
+            Method::Direct | Method::Preimage => vec![],
+            Method::Round | Method::Gpfq | Method::Refine => each_layer(&args.bits, quantizer.layers().len())?,
         };
         let format = match args.format {
             Some(Format::Float) if args.activations.is_some() => {
@@ -210,19 +244,41 @@ impl<'a> Job<'a> {
         self.data.as_deref().ok_or_else(missing)
     }
 
+    /// The model as it is written.
+    fn file_model(&self, quantized: &Quantized, activations: Option<&Activations>) -> Result<Model> {
+        Ok(match self.format {
+            Format::Float => quantized.model.clone(),
+            Format::Qdq => to_qdq(&self.quantizer, quantized, activations.map(|a| (&a.scheme, &a.ranges)))?,
+        })
+    }
+
     /// Writes the model and says what it is.
     fn conclude(&self, quantized: &Quantized, session: &mut Session<'_>) -> Result<()> {
         let activations = Activations::new(self)?;
-        let model = match self.format {
-            Format::Float => quantized.model.clone(),
-            Format::Qdq => to_qdq(&self.quantizer, quantized, activations.as_ref().map(|a| (&a.scheme, &a.ranges)))?,
-        };
+        let model = self.file_model(quantized, activations.as_ref())?;
         let path = &self.args.output;
         let bytes = onnx::write(&model)?;
         std::fs::write(path, &bytes).map_err(|e| {
             fail(format!("{}: cannot write the file: {e}", path.display()), "check that the folder exists and has room")
         })?;
         report::print(self, quantized, activations.as_ref(), session)
+    }
+}
+
+/// Bits for each layer.
+fn each_layer(bits: &Option<BitsArg>, layers: usize) -> Result<Vec<u8>> {
+    match bits {
+        None => Ok(vec![8; layers]),
+        Some(BitsArg::List(list)) if list.len() == 1 => Ok(vec![list[0]; layers]),
+        Some(BitsArg::List(list)) if list.len() == layers => Ok(list.clone()),
+        Some(BitsArg::List(list)) => {
+            let problem = format!("--bits has {} numbers, and the model {layers} layers", list.len());
+            Err(fail(problem, "give one number, or one for each layer"))
+        }
+        Some(BitsArg::Range(lo, hi)) => {
+            let problem = format!("--bits {lo}..{hi} is a range");
+            Err(fail(problem, "give one number, or one for each layer; a range is for --preserve"))
+        }
     }
 }
 

@@ -45,44 +45,46 @@ pub struct Args {
 pub struct How {
     /// Which search proposes bits: every vector in order of cost, from a good vector down, or a genetic algorithm [default: exact up to 3 layers, else greedy]
     #[arg(long, value_enum)]
-    search: Option<SearchArg>,
+    pub search: Option<SearchArg>,
     /// What a bit of a layer costs
     #[arg(long, value_enum, default_value_t = Cost::Bits)]
-    cost: Cost,
+    pub cost: Cost,
     /// Fewest and most bits of a layer, such as 4..8
     #[arg(long, value_name = "LO..HI", default_value = "2..32", value_parser = widths)]
-    widths: RangeInclusive<u8>,
+    pub widths: RangeInclusive<u8>,
     /// Seconds for everything
     #[arg(long, value_name = "S", default_value = "60", value_parser = seconds, allow_hyphen_values = true)]
-    timeout: Duration,
+    pub timeout: Duration,
     /// Seconds for one ball or box with one vector of bits
     #[arg(long, value_name = "S", default_value = "3", value_parser = seconds, allow_hyphen_values = true)]
-    verify_timeout: Duration,
+    pub verify_timeout: Duration,
     /// Classes of the rows of --data, for accuracy: FILE.npy, FILE.npz or FILE.npz:ARRAY
     #[arg(long, value_name = "Y.npy", requires = "data")]
-    labels: Option<PathBuf>,
+    pub data_labels: Option<PathBuf>,
     #[arg(long, value_name = "P", value_parser = load::profile_name, help = load::PROFILE_HELP)]
-    profile: Option<String>,
+    pub profile: Option<String>,
     /// Seed of the attack and of the genetic algorithm
     #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    pub seed: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum SearchArg {
+pub enum SearchArg {
     Exact,
     Greedy,
     Nsga2,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Cost {
+pub enum Cost {
     /// Every bit counts once
     Bits,
     /// A bit counts once for each weight and bias of the layer
     Parameters,
     /// A bit counts once for each output of the layer
     Neurons,
+    /// A bit counts once for each multiplication of the layer
+    Operations,
     /// Every bit counts once, beside the share of --data that is classified wrongly: nsga2 only
     Accuracy,
 }
@@ -139,7 +141,7 @@ pub struct Refined {
 }
 
 /// Verifications of a greedy search at most: what ends it is time.
-const MOST: usize = 1 << 20;
+pub const MOST: usize = 1 << 20;
 
 /// The network with the fewest bits that were proved to be enough.
 pub fn quantize(job: &Job<'_>, session: &mut Session<'_>) -> Result<Quantized> {
@@ -201,7 +203,7 @@ fn hopeless(job: &Job<'_>, account: &Account) -> anyhow::Error {
     }
 }
 
-fn answer_word(answer: Answer) -> &'static str {
+pub fn answer_word(answer: Answer) -> &'static str {
     match answer {
         Answer::Accepted => "accepted",
         Answer::Refuted(_) => "refuted",
@@ -215,26 +217,36 @@ fn place(areas: &Areas<'_>, i: usize, original: &Lowered) -> Result<Place> {
 }
 
 /// Rows and classes for accuracy.
-fn data(job: &Job<'_>, original: &Lowered, session: &Session<'_>) -> Result<Option<Data>> {
-    let (Some(path), Some(data)) = (&job.args.refine.how.labels, &job.args.data) else { return Ok(None) };
+pub fn data(job: &Job<'_>, original: &Lowered, session: &Session<'_>) -> Result<Option<Data>> {
+    let (Some(path), Some(data)) = (&job.args.refine.how.data_labels, &job.args.data) else { return Ok(None) };
     let inputs = Inputs::read(session.files, std::slice::from_ref(data), original)?;
-    let labels = labels(&Array::read(session.files, path)?, &inputs, original)?;
+    let labels = labels(&Array::read(session.files, path)?, inputs.rows, original)?;
     Ok(Some(Data { rows: inputs.batch(0, inputs.rows).swap_remove(0), labels }))
+}
+
+/// What is minimised.
+pub fn objective(job: &Job<'_>) -> Objective {
+    let (how, layers) = (&job.args.refine.how, job.quantizer.layers());
+    let weights = |of: &dyn Fn(&quaver::quantize::Layer) -> usize| layers.iter().map(|l| of(l) as u64).collect();
+    match how.cost {
+        Cost::Bits => Objective::TotalBits,
+        Cost::Parameters => Objective::StoredBits { parameters: weights(&|l| l.parameters()) },
+        Cost::Accuracy => Objective::BitsAndAccuracy,
+        Cost::Neurons => Objective::NeuronBits { neurons: weights(&|l| l.neurons) },
+        Cost::Operations => {
+            let model = job.quantizer.model();
+            Objective::BitOperations { multiplications: weights(&|l| l.multiplications(model)) }
+        }
+    }
 }
 
 /// The space of bits, and the search that was asked for.
 fn search(job: &Job<'_>) -> Result<(Space, Chosen)> {
     let (how, layers) = (&job.args.refine.how, job.quantizer.layers());
-    let weights = |of: &dyn Fn(&quaver::quantize::Layer) -> usize| layers.iter().map(|l| of(l) as u64).collect();
-    let objective = match how.cost {
-        Cost::Bits => Objective::TotalBits,
-        Cost::Parameters => Objective::StoredBits { parameters: weights(&|l| l.parameters()) },
-        Cost::Accuracy => Objective::BitsAndAccuracy,
-        Cost::Neurons => Objective::NeuronBits { neurons: weights(&|l| l.neurons) },
-    };
-    if how.cost == Cost::Accuracy && (how.search != Some(SearchArg::Nsga2) || how.labels.is_none()) {
+    let objective = objective(job);
+    if how.cost == Cost::Accuracy && (how.search != Some(SearchArg::Nsga2) || how.data_labels.is_none()) {
         let problem = "--cost accuracy is an aim of the genetic search, measured on data";
-        return Err(fail(problem, "give --search nsga2, --data X.npy and --labels Y.npy, or another --cost"));
+        return Err(fail(problem, "give --search nsga2, --data X.npy and --data-labels Y.npy, or another --cost"));
     }
     let space = Space::uniform(objective.weights(layers.len()), how.widths.clone())
         .map_err(|e| fail(e.to_string(), "give --widths within 2..32"))?;
@@ -277,7 +289,7 @@ fn refined(
 
 impl Refined {
     fn reason(&self, k: usize) -> String {
-        let fewer = self.obstacles[k].bits - 1;
+        let fewer = self.obstacles[k].fewer;
         match self.obstacles[k].below {
             Below::Refuted(Because::Counterexample(_)) => {
                 format!("with {fewer} an input of place {} tells them apart", self.witnesses[k].0)

@@ -58,9 +58,9 @@ fn layer_table(job: &Job<'_>, layers: &[(&Layer, &QuantizedLayer)]) -> Table {
     ];
     let mut table = Table::new(&headings);
     for (layer, quantized) in layers {
-        let scheme = match job.args.method {
-            Method::Round | Method::Refine => quantized.scheme.rule.name(),
+        let scheme = match job.args.method() {
             Method::Gpfq => "gpfq",
+            _ => quantized.scheme.rule.name(),
         };
         let bits = match &quantized.biases {
             Some(biases) if biases.bits != quantized.scheme.bits => {

@@ -2,7 +2,7 @@
 
 mod assignment;
 mod certified;
-mod decide;
+pub mod decide;
 mod networks;
 
 use std::path::PathBuf;
@@ -120,7 +120,7 @@ fn tell(profile: &str, problem: &Problem, assumptions: &[String]) {
 }
 
 /// Set by the first interrupt; the second ends the program.
-fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
+pub fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
     let handler = move || {

@@ -31,6 +31,13 @@ impl Enclosure {
         self.radius.as_ref().map_or(self.center[i], |r| add_up(self.center[i], r[i]))
     }
 
+    /// One of some rows.
+    pub fn row(&self, row: usize, rows: usize) -> Enclosure {
+        let n = self.center.len() / rows;
+        let part = |of: &Vec<f64>| of[row * n..(row + 1) * n].to_vec();
+        Enclosure { center: part(&self.center), radius: self.radius.as_ref().map(part) }
+    }
+
     /// The middle of bounds (halves of integers where they are neighbours), or the bounds' one value.
     pub(crate) fn between(bounds: impl Iterator<Item = (f64, f64)> + Clone) -> Self {
         let center = bounds.clone().map(|(lo, hi)| lo + (hi - lo) / 2.0).collect();

@@ -61,6 +61,12 @@ impl Layer {
     pub fn parameters(&self) -> usize {
         self.weights.len + self.biases.map_or(0, |b| b.len)
     }
+
+    /// Multiplications of one execution: each output is a sum over the weights of its channel.
+    pub fn multiplications(&self, model: &Model) -> usize {
+        let channels = self.axis.map_or(1, |axis| model.value(self.weights.value).shape[axis]);
+        self.neurons / channels.max(1) * self.weights.len
+    }
 }
 
 /// The layers of a float model, in order.

@@ -7,7 +7,10 @@
 pub mod activations;
 mod error;
 pub mod gpfq;
+mod judge;
 mod layers;
+pub mod learned;
+pub mod preserve;
 pub mod qdq;
 mod quantizer;
 pub mod refine;

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use super::boundary::Way;
 use super::{RefineError, Task};
-use crate::net::{Enclosure, NodeId, execute};
-use crate::num::round::{add_down, add_up, mul_down, mul_up};
-use crate::property::Constraint;
+use crate::net::{NodeId, execute};
 use crate::property::equivalence::Question;
+use crate::quantize::judge::{Forbidden, Said, first_largest};
 use crate::quantize::search::{Bits, Oracle, Search};
 
 /// An input on which the networks differed at some bits.
@@ -28,44 +27,6 @@ pub struct Data {
     pub labels: Vec<usize>,
 }
 
-/// A constraint in f64, for sums that are rounded up: term (i, low, high) is at most the larger product.
-struct Row {
-    terms: Vec<(usize, f64, f64)>,
-    /// On both sides of the exact bound.
-    bound: (f64, f64),
-    strict: bool,
-}
-
-impl Row {
-    fn new(c: &Constraint) -> Self {
-        let terms = c.terms.iter().map(|(i, a)| (*i, a.f64_down(), a.f64_up())).collect();
-        Row { terms, bound: (c.bound.f64_down(), c.bound.f64_up()), strict: c.strict }
-    }
-
-    /// A number not below the sum less the bound.
-    fn excess(&self, y: &Enclosure) -> f64 {
-        let largest = |(i, low, high): &(usize, f64, f64)| {
-            let ends = [y.lo(*i), y.hi(*i)];
-            ends.iter().flat_map(|e| [mul_up(*low, *e), mul_up(*high, *e)]).fold(f64::NEG_INFINITY, f64::max)
-        };
-        self.terms.iter().fold(-self.bound.0, |sum, t| add_up(sum, largest(t)))
-    }
-
-    /// A number not above the sum less the bound.
-    fn least_excess(&self, y: &Enclosure) -> f64 {
-        let smallest = |(i, low, high): &(usize, f64, f64)| {
-            let ends = [y.lo(*i), y.hi(*i)];
-            ends.iter().flat_map(|e| [mul_down(*low, *e), mul_down(*high, *e)]).fold(f64::INFINITY, f64::min)
-        };
-        self.terms.iter().fold(-self.bound.1, |sum, t| add_down(sum, smallest(t)))
-    }
-
-    /// Whether a sum that exceeds the bound by so much satisfies the row.
-    fn holds(&self, excess: f64) -> bool {
-        if self.strict { excess < 0.0 } else { excess <= 0.0 }
-    }
-}
-
 /// What one vector of bits gets on the known inputs.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -81,18 +42,9 @@ struct Seen {
     margin: f64,
 }
 
-/// What one output says.
-enum Said {
-    Refutes,
-    /// Rounding leaves it open.
-    Unsure,
-    /// How far it is from refuting.
-    Agrees(f64),
-}
-
 /// Known inputs: centres of places and counterexamples, and what each vector of bits gets on them.
 pub struct Known {
-    rows: Vec<Vec<Row>>,
+    forbidden: Forbidden,
     all: Vec<Counterexample>,
     ways: Vec<Way>,
     seen: HashMap<Bits, Seen>,
@@ -104,10 +56,10 @@ const MOST_SEEN: usize = 1 << 20;
 
 impl Known {
     pub(super) fn new(question: &Question, task: &Task<'_>, ways: Vec<Way>) -> Self {
-        let rows = question.forbidden().iter().map(|p| p.constraints.iter().map(Row::new).collect()).collect();
+        let forbidden = Forbidden::new(question.forbidden());
         let center = |(place, p): (usize, &super::Place)| Some(Counterexample { place, input: p.center.clone()? });
         let all = task.places.iter().enumerate().filter_map(center).collect();
-        Known { rows, all, ways, seen: HashMap::new(), accuracies: HashMap::new() }
+        Known { forbidden, all, ways, seen: HashMap::new(), accuracies: HashMap::new() }
     }
 
     /// The inputs, by number.
@@ -178,11 +130,8 @@ impl Known {
         let new = &self.all[seen.inputs..];
         let rows: Vec<f64> = new.iter().flat_map(|c| c.input.iter().copied()).collect();
         let outputs = &execute(net, &[rows], new.len())[0];
-        let n = net.node(net.outputs()[0]).len();
         for k in 0..new.len() {
-            let part = |of: &Vec<f64>| of[k * n..(k + 1) * n].to_vec();
-            let one = Enclosure { center: part(&outputs.center), radius: outputs.radius.as_ref().map(part) };
-            match self.judge(&one) {
+            match self.forbidden.judge(&outputs.row(k, new.len())) {
                 Said::Refutes => {
                     seen.refuted_by = seen.refuted_by.or(Some(seen.inputs + k));
                     seen.count += 1;
@@ -199,7 +148,7 @@ impl Known {
         for k in 0..self.ways.len() {
             let input = self.ways[k].between(question);
             let output = execute(net, std::slice::from_ref(&input), 1).swap_remove(0);
-            match self.judge(&output) {
+            match self.forbidden.judge(&output) {
                 Said::Refutes => {
                     let number = self.add(Counterexample { place: self.ways[k].place, input });
                     (seen.refuted_by, seen.count) = (Some(number), seen.count + 1);
@@ -209,20 +158,6 @@ impl Known {
                 Said::Agrees(_) => {}
             }
         }
-    }
-
-    /// Whether an output lies in a forbidden polyhedron.
-    fn judge(&self, output: &Enclosure) -> Said {
-        let (mut nearest, mut unsure) = (f64::INFINITY, false);
-        for polyhedron in &self.rows {
-            let excesses: Vec<f64> = polyhedron.iter().map(|row| row.excess(output)).collect();
-            if polyhedron.iter().zip(&excesses).all(|(row, e)| row.holds(*e)) {
-                return Said::Refutes;
-            }
-            unsure |= polyhedron.iter().all(|row| row.holds(row.least_excess(output)));
-            nearest = nearest.min(excesses.into_iter().fold(f64::NEG_INFINITY, f64::max));
-        }
-        if unsure { Said::Unsure } else { Said::Agrees(nearest) }
     }
 
     /// The share of data whose first largest output of the quantized network is the label.
@@ -235,12 +170,11 @@ impl Known {
         let net = &question.lowered().net;
         let outputs = &execute(net, std::slice::from_ref(&data.rows), data.labels.len())[0].center;
         let n = net.node(NodeId(net.outputs()[0].0)).len();
-        let largest = |y: &[f64]| (0..y.len()).fold(0, |best, i| if y[i] > y[best] { i } else { best });
         let right = data
             .labels
             .iter()
             .enumerate()
-            .filter(|(k, label)| largest(&outputs[k * n + n / 2..(k + 1) * n]) == **label);
+            .filter(|(k, label)| first_largest(&outputs[k * n + n / 2..(k + 1) * n]) == **label);
         let accuracy = right.count() as f64 / data.labels.len().max(1) as f64;
         self.accuracies.insert(bits.to_vec(), accuracy);
         Ok(accuracy)

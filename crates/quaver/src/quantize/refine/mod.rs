@@ -168,12 +168,7 @@ impl<'t> Refinement<'t> {
         report: &mut dyn FnMut(Event<'_>),
     ) -> Result<Account, RefineError> {
         let mut account = Account { changing: self.known.changing(), ..Account::default() };
-        let (least, most) = super::scheme::BITS;
-        let within =
-            |b: u8| (0..space.layers()).map(|l| b.clamp(*space.widths(l).start(), *space.widths(l).end())).collect();
-        let mut uniform: Vec<Bits> = (least..=most).map(within).collect();
-        uniform.dedup();
-        self.start(&uniform, search, &mut account, report)?;
+        self.start(&space.uniform_vectors(), search, &mut account, report)?;
         account.is_hopeless = search.best().is_none() && !self.is_over();
         while !(self.is_over() || account.is_hopeless) {
             let Some(bits) = self.known.next(&self.task, search)? else {

@@ -147,7 +147,7 @@ impl Exact {
                 return None;
             }
             let (_, bits) = self.lattice.advance()?;
-            if !self.answers.contains_key(&bits) {
+            if self.space.holds(&bits) && !self.answers.contains_key(&bits) {
                 return Some(bits);
             }
         }

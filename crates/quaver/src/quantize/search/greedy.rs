@@ -17,7 +17,7 @@ const LEAST_LOSS: f64 = 1e-12;
 pub struct Greedy {
     space: Space,
     best: Option<Bits>,
-    /// By how many bits each layer is lowered next; 0 rests.
+    /// By how many widths each layer is lowered next; 0 rests.
     steps: Bits,
     answers: BTreeMap<Bits, Answer>,
     proposed: Option<Bits>,
@@ -43,9 +43,12 @@ impl Greedy {
         self.best.as_ref().map_or(vec![], |best| obstacles(self, best, &self.space, &[], oracle))
     }
 
+    /// A vector with so many widths less in a layer, as far as there are any.
     fn lowered(&self, bits: &[u8], layer: usize, step: u8) -> Bits {
         let mut lowered = bits.to_vec();
-        lowered[layer] -= step;
+        if let Some(fewer) = self.space.below(layer, bits[layer]).take(step.into()).last() {
+            lowered[layer] = fewer;
+        }
         lowered
     }
 
@@ -57,8 +60,8 @@ impl Greedy {
     /// Halves the steps that are known to fail; takes one that is known to succeed. Whether such a one was there.
     fn settle(&mut self, best: &[u8], oracle: &mut dyn Oracle) -> bool {
         for layer in 0..best.len() {
-            let room = best[layer] - self.space.least()[layer];
-            self.steps[layer] = self.steps[layer].min(room);
+            let room = self.space.below(layer, best[layer]).count();
+            self.steps[layer] = self.steps[layer].min(room.try_into().unwrap_or(u8::MAX));
             while self.steps[layer] > 0 {
                 let lowered = self.lowered(best, layer, self.steps[layer]);
                 match self.known(&lowered, oracle) {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bits, Oracle};
 
-/// What is minimised. The thesis names three: bits, bits against accuracy, bits weighted by neurons.
+/// What is minimised. The thesis names three: bits, bits against accuracy, bits weighted by neurons; bit operations are what integer hardware counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Objective {
@@ -20,6 +20,11 @@ pub enum Objective {
         /// Neurons of each layer.
         neurons: Vec<u64>,
     },
+    /// Bits times multiplications, summed over the layers: what is computed.
+    BitOperations {
+        /// Multiplications of each layer.
+        multiplications: Vec<u64>,
+    },
     /// Two objectives: the sum of the bits, and the share of data that is classified wrongly. The answer is a front.
     BitsAndAccuracy,
 }
@@ -29,9 +34,9 @@ impl Objective {
     pub fn weights(&self, layers: usize) -> Vec<u64> {
         match self {
             Objective::TotalBits | Objective::BitsAndAccuracy => vec![1; layers],
-            Objective::StoredBits { parameters: weights } | Objective::NeuronBits { neurons: weights } => {
-                weights.clone()
-            }
+            Objective::StoredBits { parameters: weights }
+            | Objective::NeuronBits { neurons: weights }
+            | Objective::BitOperations { multiplications: weights } => weights.clone(),
         }
     }
 

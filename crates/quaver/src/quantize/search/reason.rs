@@ -1,21 +1,23 @@
-//! Why a layer cannot have one bit less.
+//! Why a layer cannot have fewer bits.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Oracle, Search, Space};
 
-/// What stands against one bit less in a layer, the others unchanged.
+/// What stands against the next fewer bits in a layer, the others unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obstacle {
     /// The layer.
     pub layer: usize,
     /// Its bits.
     pub bits: u8,
-    /// What is known of one bit less.
+    /// The next fewer that it may have.
+    pub fewer: u8,
+    /// What is known of these.
     pub below: Below,
 }
 
-/// What is known of a vector with one bit less in a layer.
+/// What is known of a vector with fewer bits in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Below {
@@ -39,7 +41,7 @@ pub enum Because {
     Floor,
 }
 
-/// For each layer of `bits` that has more than the fewest bits of the space: what is known of one bit less.
+/// For each layer of `bits` that has more than the fewest bits of the space: what is known of the next fewer.
 pub fn obstacles(
     search: &dyn Search,
     bits: &[u8],
@@ -47,14 +49,14 @@ pub fn obstacles(
     floors: &[u8],
     oracle: &mut dyn Oracle,
 ) -> Vec<Obstacle> {
-    let reducible = (0..bits.len()).filter(|l| bits[*l] > space.least()[*l]);
+    let reducible = (0..bits.len()).filter_map(|l| Some((l, space.below(l, bits[l]).next()?)));
     reducible
-        .map(|layer| {
-            let mut fewer = bits.to_vec();
-            fewer[layer] -= 1;
-            let is_below = floors.get(layer).is_some_and(|floor| fewer[layer] < *floor);
-            let below = if is_below { Below::Refuted(Because::Floor) } else { known(search, &fewer, oracle) };
-            Obstacle { layer, bits: bits[layer], below }
+        .map(|(layer, fewer)| {
+            let mut lowered = bits.to_vec();
+            lowered[layer] = fewer;
+            let is_below = floors.get(layer).is_some_and(|floor| fewer < *floor);
+            let below = if is_below { Below::Refuted(Because::Floor) } else { known(search, &lowered, oracle) };
+            Obstacle { layer, bits: bits[layer], fewer, below }
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Bits;
 
-/// A range of widths for each layer and the cost of a vector: the sum of weight times bits.
+/// A range of widths for each layer and the cost of a vector: the sum of weight times bits. All layers may be restricted to some widths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Layers", into = "Layers")]
 pub struct Space {
@@ -20,6 +20,9 @@ struct Layers {
     weights: Vec<u64>,
     least: Bits,
     most: Bits,
+    /// The only widths there are, in order; all of the ranges where it is empty.
+    #[serde(default)]
+    among: Bits,
 }
 
 /// Why there is no such space.
@@ -61,7 +64,7 @@ impl Space {
     /// Where a list is empty or too short, a range is empty, or costs overflow.
     pub fn new(weights: Vec<u64>, widths: &[RangeInclusive<u8>]) -> Result<Self, BadSpace> {
         let (least, most) = widths.iter().map(|w| (*w.start(), *w.end())).unzip();
-        Space::try_from(Layers { weights, least, most })
+        Space::try_from(Layers { weights, least, most, among: vec![] })
     }
 
     /// The same range for all layers.
@@ -71,6 +74,20 @@ impl Space {
     pub fn uniform(weights: Vec<u64>, widths: RangeInclusive<u8>) -> Result<Self, BadSpace> {
         let widths = vec![widths; weights.len()];
         Space::new(weights, &widths)
+    }
+
+    /// A set of widths for all layers, such as those that a target has.
+    ///
+    /// # Errors
+    /// As [`Space::new`].
+    pub fn among(weights: Vec<u64>, widths: &[u8]) -> Result<Self, BadSpace> {
+        let mut among = widths.to_vec();
+        among.sort_unstable();
+        among.dedup();
+        // Without a width the range is empty, too.
+        let (least, most) = (among.first().copied().unwrap_or(1), among.last().copied().unwrap_or(0));
+        let (least, most) = (vec![least; weights.len()], vec![most; weights.len()]);
+        Space::try_from(Layers { weights, least, most, among })
     }
 
     /// Number of layers.
@@ -100,7 +117,30 @@ impl Space {
 
     /// Whether a vector is one of these.
     pub fn holds(&self, bits: &[u8]) -> bool {
-        bits.len() == self.layers() && (0..self.layers()).all(|l| self.widths(l).contains(&bits[l]))
+        bits.len() == self.layers() && (0..self.layers()).all(|l| self.is_width(l, bits[l]))
+    }
+
+    /// Whether a layer may have so many bits.
+    fn is_width(&self, layer: usize, bits: u8) -> bool {
+        self.widths(layer).contains(&bits) && (self.layers.among.is_empty() || self.layers.among.contains(&bits))
+    }
+
+    /// The widths of a layer below some number of bits, the largest first.
+    pub fn below(&self, layer: usize, bits: u8) -> impl Iterator<Item = u8> {
+        (self.layers.least[layer]..bits).rev().filter(move |b| self.is_width(layer, *b))
+    }
+
+    /// For each width that some layer has, in order: the vector in which every layer has it, or the nearest that it may have.
+    pub fn uniform_vectors(&self) -> Vec<Bits> {
+        let layers = || 0..self.layers();
+        let all = |l| self.below(l, u8::MAX).collect::<Vec<u8>>();
+        let mut widths: Vec<u8> = layers().flat_map(all).collect();
+        widths.sort_unstable();
+        widths.dedup();
+        let nearest = |l: usize, b: u8| all(l).into_iter().min_by_key(|w| w.abs_diff(b)).unwrap_or(b);
+        let mut vectors: Vec<Bits> = widths.iter().map(|&b| layers().map(|l| nearest(l, b)).collect()).collect();
+        vectors.dedup();
+        vectors
     }
 
     /// The sum of weight times bits.
@@ -123,7 +163,7 @@ impl TryFrom<Layers> for Space {
     type Error = BadSpace;
 
     fn try_from(layers: Layers) -> Result<Self, BadSpace> {
-        let Layers { weights, least, most } = &layers;
+        let Layers { weights, least, most, .. } = &layers;
         if weights.is_empty() {
             return Err(BadSpace::NoLayers);
         }

@@ -1,0 +1,277 @@
+//! `--preserve`: the fewest bits with which a quantized network keeps what the original has.
+
+mod certificates;
+mod folder;
+mod report;
+mod strategy;
+mod wanted;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Result;
+use quaver::model::lower::{Lowered, lower};
+use quaver::model::profile::Profile;
+use quaver::num::Ratio;
+use quaver::quantize::preserve::{
+    Account, Candidate, Effort, Event, Floor, Networks, Preservation, PreserveError, Rounding, Task, of_original,
+};
+use quaver::quantize::search::{Exact, Greedy, Search, Space};
+use quaver::quantize::{BiasRule, LayerScheme, WeightRule, learned};
+use quaver::verify::{Options, Verdict};
+
+use super::activations::Activations;
+use super::refine::{Cost, MOST, SearchArg, answer_word, objective};
+use super::{BitsArg, Job, Method, Scheme};
+use crate::certify::Checking;
+use crate::session::{Session, fail};
+use crate::{format, load, progress};
+use folder::Folder;
+use strategy::Strategy;
+use wanted::Property;
+
+/// What is kept, and how.
+#[derive(clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "preserve: what a quantized network keeps (direct and preimage)")]
+pub struct Args {
+    /// What is kept: `robustness` of the balls that --inputs and --radius say, or a query (FILE.vnnlib) that no input satisfies; several may be
+    /// given
+    #[arg(long = "preserve", value_name = "WHAT")]
+    pub what: Vec<String>,
+    /// Classes of the rows of --inputs [default: those that the model gives them]
+    #[arg(long, value_name = "Y.npy", requires = "what")]
+    labels: Option<PathBuf>,
+    /// Share of the rows of --data that the quantized network may get wrong on top of those that the model gets wrong, such as 0.005
+    #[arg(long, value_name = "SHARE", requires = "data_labels")]
+    accuracy_drop: Option<Ratio>,
+    /// How weights are rounded: to the nearest level, or where this saves bits up or down as data says (--data, else --inputs)
+    #[arg(long, value_enum, default_value_t = RoundingArg::Nearest)]
+    rounding: RoundingArg,
+    /// Forget what an earlier run found for another question in the folder
+    #[arg(long)]
+    fresh: bool,
+    /// Leave certificates out
+    #[arg(long, conflicts_with = "certified")]
+    no_certificates: bool,
+    #[command(flatten)]
+    checking: Checking,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum RoundingArg {
+    Nearest,
+    Learned,
+}
+
+/// Runs the method.
+pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
+    let start = Instant::now();
+    if job.args.preserve.what.is_empty() {
+        return Err(fail("what is to be kept is not said", "give --preserve robustness, or --preserve QUERY.vnnlib"));
+    }
+    if job.args.method() == Method::Preimage {
+        return Err(fail("--method preimage is not there yet", "use --method direct"));
+    }
+    let checker = job.args.preserve.checking.checker()?;
+    let setting = Setting::new(job)?;
+    let model = job.quantizer.model();
+    let original = lower(model, &*load::profile_for(model, Some(setting.original_arithmetic()))?)?;
+    // An interrupt ends the search with what it has.
+    let stop = crate::verify::stop_on_interrupt()?;
+    let options = options(job, &stop);
+    let (all, failed) = wanted::read(job, &Arc::new(original.clone()), session)?;
+    let (properties, dropped) = kept(&original, all, &options)?;
+    if !session.json {
+        let count = format::count(properties.len(), "property").replace("propertys", "properties");
+        session.say(format!("{}: {count} to keep", job.args.model.display()))?;
+        dropped.iter().chain(&failed).try_for_each(|why| session.say(why))?;
+    }
+    if properties.is_empty() {
+        return Err(fail(
+            format!("nothing to keep: {}", dropped.first().map_or("no property is given", |d| d)),
+            "give inputs that the model classifies as --labels say, a smaller --radius, or more --verify-timeout",
+        ));
+    }
+    let floor = floor(job, &original, session)?;
+    let networks = setting.networks(job, calibration(job, session, &original)?);
+    let folder = Folder::open(job, (&networks, &setting.arithmetic), &properties, &floor)?;
+    let task = Task { networks, wanted: properties.iter().map(|p| p.wanted.clone()).collect(), floor };
+    let effort = Effort { verification: options.clone(), timeout: job.args.refine.how.timeout, learned: 200 };
+    let (known, record) = folder.facts()?;
+    let resumed = known.len();
+    let mut preservation = Preservation::new(task, effort, known, record);
+    let (space, mut search) = search(job)?;
+    let found = choose(job, &mut preservation, &space, &mut *search)?;
+    let Some((best, account)) = found else { return Err(hopeless(job, &mut preservation, &space)) };
+    let mut strategy = Strategy::new(job, &mut preservation, &space, &*search, best, account)?;
+    (strategy.resumed, strategy.dropped) = (resumed, dropped.into_iter().chain(failed).collect());
+    let made = preservation.task().networks.make(&strategy.best)?;
+    folder.write_model(&job.file_model(&made.quantized, setting.activations.as_ref())?)?;
+    if !job.args.preserve.no_certificates {
+        strategy.certificates = certificates::write(&folder, &properties, &setting, &options, checker)?;
+    }
+    strategy.seconds = start.elapsed().as_secs_f64();
+    folder.write("strategy.json", &serde_json::to_vec_pretty(&strategy.json())?)?;
+    report::print(job, &strategy, &folder, session)
+}
+
+/// The scheme and the arithmetic.
+struct Setting {
+    scheme: LayerScheme,
+    activations: Option<Activations>,
+    profile: Box<dyn Profile>,
+    arithmetic: String,
+}
+
+impl Setting {
+    fn new(job: &Job<'_>) -> Result<Setting> {
+        let args = job.args;
+        let activations = Activations::new(job)?;
+        let default = if activations.is_some() { Scheme::Symmetric } else { Scheme::PowerOfTwo };
+        let rule = WeightRule::from(args.scheme.unwrap_or(default));
+        let biases = match args.bias {
+            Some(bias) => bias.0,
+            None if activations.is_some() && !rule.is_joint() => BiasRule::Accumulator,
+            None => BiasRule::Same,
+        };
+        let scheme = LayerScheme { bits: 2, rule, per_channel: args.per_channel, biases };
+        let default = if activations.is_some() { "ort-fused" } else { "real" };
+        let name = args.refine.how.profile.as_deref().unwrap_or(default);
+        let profile = load::profile_for(job.quantizer.model(), Some(name))?;
+        Ok(Setting { scheme, activations, profile, arithmetic: name.into() })
+    }
+
+    /// The arithmetic in which the original must have a property: exact where the quantized network's is, else float32.
+    fn original_arithmetic(&self) -> &'static str {
+        if self.arithmetic == "real" { "real" } else { "float32" }
+    }
+
+    fn networks<'t>(&'t self, job: &'t Job<'_>, calibration: Vec<f64>) -> Networks<'t> {
+        let activations = self.activations.as_ref().map(|a| (a.scheme, a.ranges.clone()));
+        let learning = learned::Options::default();
+        let (quantizer, scheme, profile) = (&job.quantizer, self.scheme, &*self.profile);
+        Networks { quantizer, scheme, activations, profile, calibration, learning }
+    }
+}
+
+fn options(job: &Job<'_>, stop: &Arc<AtomicBool>) -> Options {
+    let how = &job.args.refine.how;
+    let threads = rayon::current_num_threads();
+    Options { timeout: how.verify_timeout, seed: how.seed, threads, stop: Some(stop.clone()), ..Options::default() }
+}
+
+/// The properties that the original has, and why the others are left out.
+fn kept(original: &Lowered, all: Vec<Property>, options: &Options) -> Result<(Vec<Property>, Vec<String>)> {
+    let wanted: Vec<_> = all.iter().map(|p| p.wanted.clone()).collect();
+    let verdicts = of_original(original, &wanted, &Options { threads: 1, ..options.clone() })?;
+    let (mut kept, mut dropped) = (vec![], vec![]);
+    for (property, verdict) in all.into_iter().zip(verdicts) {
+        let name = &property.wanted.name;
+        match verdict {
+            Verdict::Holds(_) => kept.push(property),
+            Verdict::Violated(_) => {
+                dropped.push(format!("{name}: left out, for the model itself does not have it (an input refutes it)"));
+            }
+            Verdict::Undecided(u) => {
+                dropped.push(format!("{name}: left out, for it is not proved of the model itself: {}", u.why));
+            }
+        }
+    }
+    Ok((kept, dropped))
+}
+
+/// How accurate the network must be.
+fn floor(job: &Job<'_>, original: &Lowered, session: &Session<'_>) -> Result<Option<Floor>> {
+    let drop = match &job.args.preserve.accuracy_drop {
+        Some(drop) if (0.0..=1.0).contains(&drop.approx()) => drop.approx(),
+        Some(drop) => return Err(fail(format!("--accuracy-drop {}", drop.approx()), "give a share from 0 to 1")),
+        // Measured all the same.
+        None => 1.0,
+    };
+    Ok(super::refine::data(job, original, session)?.map(|data| Floor::new(data, original, drop)))
+}
+
+/// What rounding learns from.
+fn calibration(job: &Job<'_>, session: &Session<'_>, original: &Lowered) -> Result<Vec<f64>> {
+    const ROWS: usize = 1000;
+    let row = original.net.node(original.net.inputs()[0]).len();
+    match (&job.data, &job.args.refine.area.inputs) {
+        _ if job.args.preserve.rounding == RoundingArg::Nearest => Ok(vec![]),
+        (Some(data), _) => Ok(data[..data.len().min(ROWS * row)].to_vec()),
+        (None, Some(path)) => {
+            let rows = super::rows(path, job.quantizer.model(), session)?;
+            Ok(rows[..rows.len().min(ROWS * row)].to_vec())
+        }
+        (None, None) => Err(fail("there is nothing to learn rounding from", "give --data X.npy, or --rounding nearest")),
+    }
+}
+
+/// The space of bits, and the search that was asked for.
+fn search(job: &Job<'_>) -> Result<(Space, Box<dyn Search>)> {
+    let how = &job.args.refine.how;
+    if how.cost == Cost::Accuracy || how.search == Some(SearchArg::Nsga2) {
+        return Err(fail(
+            "--search nsga2 and --cost accuracy are for --method refine",
+            "use exact or greedy, and --accuracy-drop",
+        ));
+    }
+    let layers = job.quantizer.layers().len();
+    let weights = objective(job).weights(layers);
+    let space = match job.args.bits.clone().unwrap_or(BitsArg::Range(2, 16)) {
+        BitsArg::Range(lo, hi) => Space::uniform(weights, lo..=hi),
+        BitsArg::List(widths) => Space::among(weights, &widths),
+    };
+    let space = space.map_err(|e| fail(format!("--bits: {e}"), "give a range such as 2..16, or widths such as 4,8,16"))?;
+    if space.least().iter().chain(space.most()).any(|b| !(2..=32).contains(b)) {
+        return Err(fail("--bits: a weight has 2 to 32 bits", "give a range such as 2..16, or widths such as 4,8,16"));
+    }
+    let default = if layers <= 4 { SearchArg::Exact } else { SearchArg::Greedy };
+    let search: Box<dyn Search> = match how.search.unwrap_or(default) {
+        SearchArg::Greedy => Box::new(Greedy::new(space.clone(), MOST)),
+        SearchArg::Exact | SearchArg::Nsga2 => Box::new(Exact::new(space.clone())),
+    };
+    Ok((space, search))
+}
+
+/// The best network that is found in time.
+fn choose(
+    job: &Job<'_>,
+    preservation: &mut Preservation<'_>,
+    space: &Space,
+    search: &mut dyn Search,
+) -> Result<Option<(Candidate, Account)>, PreserveError> {
+    let bar = progress::spinner();
+    let mut report = |event: Event<'_>| {
+        let Event { candidate, answer, took } = event;
+        bar.set_message(format!("{:?} {} in {:.2} s", candidate.bits, answer_word(answer), took.as_secs_f64()));
+    };
+    let mut account = preservation.run(space, search, &mut report)?;
+    let Some(bits) = search.best().map(<[u8]>::to_vec) else { return Ok(None) };
+    let mut best = Candidate { bits, rounding: Rounding::Nearest };
+    if job.args.preserve.rounding == RoundingArg::Learned
+        && let Some(bits) = preservation.run_learned(space, &best.bits, &mut account, &mut report)?
+    {
+        best = Candidate { bits, rounding: Rounding::Learned };
+    }
+    bar.finish_and_clear();
+    Ok(Some((best, account)))
+}
+
+/// Why there is no result: what stands against the most bits.
+fn hopeless(job: &Job<'_>, preservation: &mut Preservation<'_>, space: &Space) -> anyhow::Error {
+    let why = preservation.ask_about(Rounding::Nearest, |oracle| oracle.refuted_by(space.most()));
+    let what = match why {
+        Some(number) => strategy::reason_text(preservation, number),
+        None => "nothing refutes it, and it is not proved in time".to_string(),
+    };
+    fail(
+        format!("no bits are proved to be enough; of the network with the most bits: {what}"),
+        format!(
+            "give more time with --timeout and --verify-timeout, more bits with --bits{}",
+            if job.args.preserve.accuracy_drop.is_some() { ", or a larger --accuracy-drop" } else { "" }
+        ),
+    )
+}
