@@ -2,6 +2,7 @@
 
 mod activations;
 mod gpfq;
+mod learned;
 mod refine;
 mod report;
 mod round;
@@ -35,8 +36,8 @@ pub struct Args {
     /// Write the quantized model here, as ONNX
     #[arg(long, short, value_name = "OUT.onnx")]
     output: PathBuf,
-    /// How integers and bits are chosen: by rounding each weight, by greedy path following on data, or by rounding to the fewest bits that are proved to
-    /// keep the network equivalent
+    /// How integers and bits are chosen: by rounding each weight, up or down as fits data, by greedy path following on data, or by rounding to the
+    /// fewest bits that are proved to keep the network equivalent
     #[arg(long, value_enum, default_value_t = Method::Round)]
     method: Method,
     /// Bits of the weights, 2 to 32: one number for all layers, or one for each, such as 8,6,4
@@ -68,7 +69,10 @@ pub struct Args {
     /// Leave the results of the model float
     #[arg(long, requires = "activations")]
     float_outputs: bool,
-    /// Inputs that ranges or gpfq are made from, [N, shape] or [N, elements]: FILE.npy, FILE.npz or FILE.npz:ARRAY
+    /// learned: each row of --data stands for the box of this radius around it, in the units of what the first layer multiplies
+    #[arg(long, value_name = "R", default_value = "0")]
+    spread: Ratio,
+    /// Inputs that ranges, learned rounding or gpfq are made from, [N, shape] or [N, elements]: FILE.npy, FILE.npz or FILE.npz:ARRAY
     #[arg(long, value_name = "X.npy")]
     data: Option<PathBuf>,
     /// gpfq: what the radius of the alphabet is measured by
@@ -87,6 +91,7 @@ pub struct Args {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Method {
     Round,
+    Learned,
     Gpfq,
     Refine,
 }
@@ -159,6 +164,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let job = Job::new(args, session)?;
     let quantized = match args.method {
         Method::Round => round::quantize(&job)?,
+        Method::Learned => learned::quantize(&job)?,
         Method::Gpfq => gpfq::quantize(&job)?,
         Method::Refine => refine::quantize(&job, session)?,
     };

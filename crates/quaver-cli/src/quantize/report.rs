@@ -59,7 +59,7 @@ fn layer_table(job: &Job<'_>, layers: &[(&Layer, &QuantizedLayer)]) -> Table {
     let mut table = Table::new(&headings);
     for (layer, quantized) in layers {
         let scheme = match job.args.method {
-            Method::Round | Method::Refine => quantized.scheme.rule.name(),
+            Method::Round | Method::Learned | Method::Refine => quantized.scheme.rule.name(),
             Method::Gpfq => "gpfq",
         };
         let bits = match &quantized.biases {
