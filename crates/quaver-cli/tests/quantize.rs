@@ -66,6 +66,7 @@ fn what_is_written_runs_under_every_profile() {
         ("qdq", &["--format", "qdq", "--scheme", "asymmetric", "--per-channel"]),
         ("activations", &["--activations", "8", "--data", "models/iris_x.npy", "--float-outputs"]),
         ("narrow", &["--activations", "5", "--activation-scheme", "symmetric", "--box", "0,1", "--alpha", "0.5"]),
+        ("learned", &["--method", "learned", "--bits", "3", "--data", "models/iris_x.npy", "--spread", "0.01"]),
         (
             "gpfq",
             &[
@@ -101,6 +102,7 @@ fn refusals_say_what_to_do() {
         (&["--activations", "8"], ["--box", "--data"]),
         (&["--activations", "8", "--format", "float", "--box", "0,1"], ["no float format", "qdq"]),
         (&["--activations", "17", "--box", "0,1"], ["17 bits", "2 to 16"]),
+        (&["--method", "learned"], ["--data is not given", "--data X.npy"]),
         (&["--method", "gpfq"], ["--data is not given", "--data X.npy"]),
         (&["--method", "gpfq", "--per-channel", "--data", "models/iris_x.npy"], ["one alphabet", "--method round"]),
         (&["--scheme", "asymmetric", "--bits", "20", "--format", "qdq"], ["int32 has none", "at most 16 bits"]),

@@ -2,6 +2,7 @@
 
 mod activations;
 mod gpfq;
+mod learned;
 mod preserve;
 mod refine;
 mod report;
@@ -36,7 +37,7 @@ pub struct Args {
     /// Write the quantized model here, as ONNX; with --preserve a folder for the model and everything about it
     #[arg(long, short, value_name = "OUT")]
     output: PathBuf,
-    /// How integers and bits are chosen: by rounding each weight, by greedy path following on data, by rounding to the fewest bits that are proved to
+    /// How integers and bits are chosen: by rounding each weight, up or down as fits data, by greedy path following on data, by rounding to the fewest bits that are proved to
     /// keep the network equivalent, or to keep what --preserve names (by verifying quantized networks, or by preimages as Quadapter does)
     /// [default: round; direct with --preserve]
     #[arg(long, value_enum)]
@@ -71,7 +72,10 @@ pub struct Args {
     /// Leave the results of the model float
     #[arg(long, requires = "activations")]
     float_outputs: bool,
-    /// Inputs that ranges or gpfq are made from, [N, shape] or [N, elements]: FILE.npy, FILE.npz or FILE.npz:ARRAY
+    /// learned: each row of --data stands for the box of this radius around it, in the units of what the first layer multiplies
+    #[arg(long, value_name = "R", default_value = "0")]
+    spread: Ratio,
+    /// Inputs that ranges, learned rounding or gpfq are made from, [N, shape] or [N, elements]: FILE.npy, FILE.npz or FILE.npz:ARRAY
     #[arg(long, value_name = "X.npy")]
     data: Option<PathBuf>,
     /// gpfq: what the radius of the alphabet is measured by
@@ -92,6 +96,7 @@ pub struct Args {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Method {
     Round,
+    Learned,
     Gpfq,
     Refine,
     Direct,
@@ -197,6 +202,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
             return Err(fail("--preserve has methods of its own", "leave --method out, or use direct or preimage"));
         }
         Method::Round => round::quantize(&job)?,
+        Method::Learned => learned::quantize(&job)?,
         Method::Gpfq => gpfq::quantize(&job)?,
         Method::Refine => refine::quantize(&job, session)?,
     };
@@ -223,7 +229,7 @@ impl<'a> Job<'a> {
         let bits = match args.method() {
             // They have ranges and sets of bits.
             Method::Direct | Method::Preimage => vec![],
-            Method::Round | Method::Gpfq | Method::Refine => each_layer(&args.bits, quantizer.layers().len())?,
+            Method::Round | Method::Learned | Method::Gpfq | Method::Refine => each_layer(&args.bits, quantizer.layers().len())?,
         };
         let format = match args.format {
             Some(Format::Float) if args.activations.is_some() => {

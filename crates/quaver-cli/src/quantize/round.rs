@@ -7,6 +7,11 @@ use super::{Job, Scheme};
 
 /// The network with every weight rounded.
 pub fn quantize(job: &Job<'_>) -> Result<Quantized> {
+    Ok(job.quantizer.at(&schemes(job))?)
+}
+
+/// The scheme of each layer.
+pub fn schemes(job: &Job<'_>) -> Vec<LayerScheme> {
     let args = job.args;
     let rule = WeightRule::from(args.scheme.unwrap_or(Scheme::Symmetric));
     let biases = match args.bias {
@@ -15,5 +20,5 @@ pub fn quantize(job: &Job<'_>) -> Result<Quantized> {
         None => BiasRule::Same,
     };
     let scheme = |&bits: &u8| LayerScheme { bits, rule, per_channel: args.per_channel, biases };
-    Ok(job.quantizer.at(&job.bits.iter().map(scheme).collect::<Vec<_>>())?)
+    job.bits.iter().map(scheme).collect()
 }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::QuantizeError;
-use super::activations::{probe, rows_of};
-use super::layers::{Kind, Layer};
+use super::layers::Kind;
+use super::matrix::{Matrix, values};
 use super::quantizer::{Quantized, QuantizedLayer, QuantizedTensor, Quantizer};
 use super::scheme::{BITS, BiasRule, LayerScheme, Levels, WeightRule};
-use crate::model::ir::{Model, Tensor, ValueId};
-use crate::net::execute;
+use crate::model::ir::ValueId;
 
 /// How far the alphabet of a layer reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +65,11 @@ pub fn gpfq(quantizer: &Quantizer, bits: &[u8], data: &[f64], options: &Options)
     for (k, layer) in layers.iter().enumerate() {
         let model = quantizer.with(made.clone()).model;
         let quantized = values(&model, &inputs[k..=k], data)?;
-        let matrix = Matrix::new(layer, quantizer.tensor(layer.weights));
-        let analog = Samples::new(layer, matrix.inputs, &float[k])?;
-        let digital = Samples::new(layer, matrix.inputs, &quantized[0])?;
-        let weights = matrix.quantize(bits[k], &analog, &digital, options);
+        let tensor = quantizer.tensor(layer.weights);
+        let matrix = Matrix::new(&model, layer, tensor);
+        let samples = |values| matrix.vectors(&model, 0, values, usize::MAX).map(|v| Samples::new(&v, matrix.inputs));
+        let (levels, integers) = follow(&matrix, bits[k], &samples(&float[k])?, &samples(&quantized[0])?, options);
+        let weights = QuantizedTensor::from_integers(bits[k], tensor, vec![levels], None, integers);
         let scheme = LayerScheme { biases: BiasRule::Float, ..LayerScheme::new(bits[k], WeightRule::Symmetric) };
         made.push(QuantizedLayer { scheme, weights: Arc::new(weights), biases: None });
     }
@@ -93,27 +93,13 @@ fn check(quantizer: &Quantizer, bits: &[u8], options: &Options) -> Result<(), Qu
     Ok(())
 }
 
-/// Some values of a model for all rows of data.
-fn values(model: &Model, of: &[ValueId], data: &[f64]) -> Result<Vec<Vec<f64>>, QuantizeError> {
-    let lowered = probe(model, of)?;
-    let rows = rows_of(model, &lowered, data)?;
-    Ok(execute(&lowered.net, &[data.to_vec()], rows).into_iter().map(|v| v.center).collect())
-}
-
 impl Samples {
-    /// Vectors of a layer's input, which lie one behind the other.
-    fn new(layer: &Layer, inputs: usize, values: &[f64]) -> Result<Samples, QuantizeError> {
-        let right = layer.weights.position == 1;
-        let vectors = values.len() / inputs;
-        let one_each = right || layer.neurons == layer.weights.len / inputs;
-        if vectors * inputs != values.len() || !one_each {
-            let problem = "its weights multiply several vectors at once from the left";
-            return Err(QuantizeError::new(format!("layer `{}`", layer.name), problem, "use --method round"));
-        }
-        let column = |t: usize| (0..vectors).map(|v| values[v * inputs + t]).collect::<Vec<f64>>();
+    /// From vectors that lie one behind the other.
+    fn new(vectors: &[f64], inputs: usize) -> Samples {
+        let column = |t: usize| vectors.iter().skip(t).step_by(inputs).copied().collect::<Vec<f64>>();
         let columns: Vec<Vec<f64>> = (0..inputs).map(column).collect();
         let squares = columns.iter().map(|x| dot(x, x)).collect();
-        Ok(Samples { columns, squares })
+        Samples { columns, squares }
     }
 }
 
@@ -121,74 +107,45 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-/// The weights of a dense layer, and where those of each neuron are.
-struct Matrix<'a> {
-    tensor: &'a Tensor,
-    inputs: usize,
-    neurons: usize,
-    /// Distance of a neuron's first weight from the next neuron's, and of its weights from one another.
-    strides: (usize, usize),
+/// How far the alphabet of a layer reaches.
+fn radius(matrix: &Matrix<'_>, options: &Options) -> f64 {
+    let magnitudes = |j: usize| (0..matrix.inputs).map(move |t| matrix.weight(j, t).abs());
+    let measure = match options.radius {
+        Radius::Maxima => {
+            let maxima = (0..matrix.neurons).map(|j| magnitudes(j).fold(0.0, f64::max));
+            maxima.sum::<f64>() / matrix.neurons as f64
+        }
+        Radius::Median => {
+            let mut all: Vec<f64> = (0..matrix.neurons).flat_map(magnitudes).collect();
+            all.sort_by(f64::total_cmp);
+            let middle = all.len() / 2;
+            if all.len() % 2 == 1 { all[middle] } else { 0.5 * (all[middle - 1] + all[middle]) }
+        }
+    };
+    options.constant * measure
 }
 
-impl<'a> Matrix<'a> {
-    fn new(layer: &Layer, tensor: &'a Tensor) -> Self {
-        // Weights are a matrix, or a vector for one neuron.
-        let (rows, columns) = match tensor.shape[..] {
-            [rows, columns] => (rows, columns),
-            _ => (tensor.len(), 1),
+/// The integers of a layer's weights, in the layout of the model, and their levels.
+fn follow(matrix: &Matrix<'_>, bits: u8, analog: &Samples, digital: &Samples, options: &Options) -> (Levels, Vec<i32>) {
+    let largest = (1_i64 << (bits - 1)) - 1;
+    let levels = Levels::around(radius(matrix, options), (-largest, largest));
+    let neuron = |j: usize| {
+        let mut u = vec![0.0; analog.columns[0].len()];
+        let step = |t: usize| {
+            let (x, y, w) = (&analog.columns[t], &digital.columns[t], matrix.weight(j, t));
+            u.iter_mut().zip(x).for_each(|(u, x)| *u += w * x);
+            let aim = if digital.squares[t] > 0.0 { dot(y, &u) / digital.squares[t] } else { 0.0 };
+            let q = (aim / f64::from(levels.scale) + 0.5).floor().clamp(-largest as f64, largest as f64) as i64;
+            let value = f64::from(levels.value(q));
+            u.iter_mut().zip(y).for_each(|(u, y)| *u -= value * y);
+            q as i32
         };
-        match layer.axis {
-            Some(0) => Matrix { tensor, inputs: columns, neurons: rows, strides: (columns, 1) },
-            _ => Matrix { tensor, inputs: rows, neurons: columns, strides: (1, columns) },
-        }
+        (0..matrix.inputs).map(step).collect::<Vec<i32>>()
+    };
+    let chosen: Vec<Vec<i32>> = (0..matrix.neurons).into_par_iter().map(neuron).collect();
+    let mut integers = vec![0; matrix.neurons * matrix.inputs];
+    for (j, row) in chosen.iter().enumerate() {
+        row.iter().enumerate().for_each(|(t, &q)| integers[matrix.place(j, t)] = q);
     }
-
-    fn place(&self, neuron: usize, t: usize) -> usize {
-        neuron * self.strides.0 + t * self.strides.1
-    }
-
-    fn weight(&self, neuron: usize, t: usize) -> f64 {
-        self.tensor.as_f32().map_or(0.0, |w| f64::from(w[self.place(neuron, t)]))
-    }
-
-    fn radius(&self, options: &Options) -> f64 {
-        let magnitudes = |j: usize| (0..self.inputs).map(move |t| self.weight(j, t).abs());
-        let measure = match options.radius {
-            Radius::Maxima => {
-                let maxima = (0..self.neurons).map(|j| magnitudes(j).fold(0.0, f64::max));
-                maxima.sum::<f64>() / self.neurons as f64
-            }
-            Radius::Median => {
-                let mut all: Vec<f64> = (0..self.neurons).flat_map(magnitudes).collect();
-                all.sort_by(f64::total_cmp);
-                let middle = all.len() / 2;
-                if all.len() % 2 == 1 { all[middle] } else { 0.5 * (all[middle - 1] + all[middle]) }
-            }
-        };
-        options.constant * measure
-    }
-
-    fn quantize(&self, bits: u8, analog: &Samples, digital: &Samples, options: &Options) -> QuantizedTensor {
-        let largest = (1_i64 << (bits - 1)) - 1;
-        let levels = Levels::around(self.radius(options), (-largest, largest));
-        let neuron = |j: usize| {
-            let mut u = vec![0.0; analog.columns[0].len()];
-            let step = |t: usize| {
-                let (x, y, w) = (&analog.columns[t], &digital.columns[t], self.weight(j, t));
-                u.iter_mut().zip(x).for_each(|(u, x)| *u += w * x);
-                let aim = if digital.squares[t] > 0.0 { dot(y, &u) / digital.squares[t] } else { 0.0 };
-                let q = (aim / f64::from(levels.scale) + 0.5).floor().clamp(-largest as f64, largest as f64) as i64;
-                let value = f64::from(levels.value(q));
-                u.iter_mut().zip(y).for_each(|(u, y)| *u -= value * y);
-                q as i32
-            };
-            (0..self.inputs).map(step).collect::<Vec<i32>>()
-        };
-        let chosen: Vec<Vec<i32>> = (0..self.neurons).into_par_iter().map(neuron).collect();
-        let mut integers = vec![0; self.tensor.len()];
-        for (j, row) in chosen.iter().enumerate() {
-            row.iter().enumerate().for_each(|(t, &q)| integers[self.place(j, t)] = q);
-        }
-        QuantizedTensor::from_integers(bits, self.tensor, vec![levels], None, integers)
-    }
+    (levels, integers)
 }

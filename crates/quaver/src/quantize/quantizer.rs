@@ -61,6 +61,11 @@ impl QuantizedTensor {
         let values = Arc::new(Tensor::f32(&tensor.shape, values));
         QuantizedTensor { bits, levels, axis, integers, values, largest_error, clipped }
     }
+
+    /// The levels of an element.
+    pub(super) fn levels_at(&self, i: usize) -> &Levels {
+        &self.levels[(i / inner(&self.values.shape, self.axis)) % self.levels.len()]
+    }
 }
 
 /// Elements that lie together in one channel of an axis.

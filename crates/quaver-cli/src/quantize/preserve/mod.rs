@@ -151,7 +151,7 @@ impl Setting {
 
     fn networks<'t>(&'t self, job: &'t Job<'_>, calibration: Vec<f64>) -> Networks<'t> {
         let activations = self.activations.as_ref().map(|a| (a.scheme, a.ranges.clone()));
-        let learning = learned::Options::default();
+        let learning = learned::Options { spread: job.args.spread.approx(), ..learned::Options::default() };
         let (quantizer, scheme, profile) = (&job.quantizer, self.scheme, &*self.profile);
         Networks { quantizer, scheme, activations, profile, calibration, learning }
     }
