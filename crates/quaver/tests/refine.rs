@@ -1,10 +1,11 @@
 //! Refinement against trying every vector of bits.
 
+#[path = "common/two_layers.rs"]
+mod two_layers;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use quaver::model::build::ModelBuilder;
-use quaver::model::ir::{DType, Model, Op, Tensor};
 use quaver::model::lower::lower;
 use quaver::model::profile::{Float32, Profile, Real};
 use quaver::num::Ratio;
@@ -16,30 +17,11 @@ use quaver::quantize::{BiasRule, LayerScheme, Quantizer, WeightRule};
 use quaver::verify::{Options, Verdict, Verifier};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use two_layers::two_layers;
 
 const WIDTHS: std::ops::RangeInclusive<u8> = 2..=7;
 const INPUTS: usize = 3;
 const OUTPUTS: usize = 2;
-
-/// Two layers with a ReLU between, the second with its biases in an Add.
-fn model(rng: &mut StdRng) -> Model {
-    let mut b = ModelBuilder::new("net");
-    let mut x = b.input("x", DType::F32, &[1, INPUTS]).unwrap();
-    let sizes = [INPUTS, 4, OUTPUTS];
-    for layer in 0..2 {
-        let (n, m) = (sizes[layer], sizes[layer + 1]);
-        let mut numbers = |k: usize| (0..k).map(|_| rng.random_range(-1.0_f32..1.0)).collect::<Vec<f32>>();
-        let w = b.constant(&format!("w{layer}"), Tensor::f32(&[n, m], numbers(n * m))).unwrap();
-        let c = b.constant(&format!("c{layer}"), Tensor::f32(&[m], numbers(m))).unwrap();
-        x = b.node(Op::MatMul, &[x, w]).unwrap();
-        x = b.node(Op::Add, &[x, c]).unwrap();
-        if layer == 0 {
-            x = b.node(Op::Relu, &[x]).unwrap();
-        }
-    }
-    b.output(x);
-    b.finish().unwrap()
-}
 
 fn relation(kind: u8) -> Relation {
     let small = Ratio::from_f64(0.25).unwrap();
@@ -61,7 +43,7 @@ fn options() -> Options {
 /// How many vectors the model of costs certifies, and whether the search found bits.
 fn check(seed: u64) -> (usize, bool) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let model = model(&mut rng);
+    let model = two_layers(&mut rng, INPUTS, OUTPUTS);
     let kind = (seed % 3) as u8;
     let profile: &dyn Profile = if seed.is_multiple_of(2) { &Real } else { &Float32 };
     let original = Arc::new(lower(&model, profile).unwrap());

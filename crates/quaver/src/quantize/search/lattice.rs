@@ -18,7 +18,7 @@ pub(super) struct Position {
     pub after: Option<Bits>,
 }
 
-/// The vectors of a space by cost; of the same cost by the bits of the layers, the layer with the largest weight first.
+/// The vectors of a space by cost; of the same cost by the bits of the layers, the layer with the largest weight first, of equal ones the last.
 ///
 /// # Why
 /// This is a total order, so the last vector says everything about the past. What comes next is found by walking the tree of prefixes and leaving out
@@ -26,7 +26,7 @@ pub(super) struct Position {
 /// [`MOST_READY`] vectors; where a single cost has more, they are walked in pieces.
 #[derive(Debug, Clone)]
 pub(super) struct Lattice {
-    /// Layers, heaviest first; the vectors below follow this order.
+    /// Layers, heaviest first, of equal ones the last; the vectors below follow this order.
     order: Vec<usize>,
     weights: Vec<u64>,
     least: Bits,
@@ -44,7 +44,7 @@ pub(super) struct Lattice {
 impl Lattice {
     pub fn new(space: &Space) -> Self {
         let mut order: Vec<usize> = (0..space.layers()).collect();
-        order.sort_by_key(|l| Reverse(space.weight(*l)));
+        order.sort_by_key(|l| (Reverse(space.weight(*l)), Reverse(*l)));
         let pick = |bits: &[u8]| order.iter().map(|l| bits[*l]).collect::<Bits>();
         let (least, most) = (pick(space.least()), pick(space.most()));
         let weights: Vec<u64> = order.iter().map(|l| space.weight(*l)).collect();
