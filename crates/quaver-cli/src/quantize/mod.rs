@@ -24,6 +24,7 @@ use crate::inputs::Inputs;
 use crate::load;
 use crate::session::{Session, fail};
 use activations::Activations;
+pub use refine::widths;
 
 /// Quantize a float model: weights to any bits of each layer, and activations if asked for.
 ///
@@ -96,8 +97,9 @@ enum Method {
     Refine,
 }
 
+/// Which integers and scales, as users write it.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Scheme {
+pub enum Scheme {
     Symmetric,
     Asymmetric,
     Ceg4n,
@@ -141,7 +143,7 @@ enum Format {
 
 /// What happens to biases, as users write it.
 #[derive(Clone, Copy)]
-struct Bias(BiasRule);
+pub struct Bias(pub BiasRule);
 
 impl FromStr for Bias {
     type Err = String;
