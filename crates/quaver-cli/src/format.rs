@@ -98,8 +98,8 @@ impl Table {
     }
 
     /// Adds a row.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.iter().map(|c| short(c)).collect());
+    pub fn row(&mut self, cells: impl AsRef<[String]>) {
+        self.rows.push(cells.as_ref().iter().map(|c| short(c)).collect());
     }
 
     /// Writes it, indented by two blanks.

@@ -18,6 +18,7 @@ mod progress;
 mod quantize;
 mod robustness;
 mod run;
+mod sensitivity;
 mod session;
 mod spec;
 mod supports;
@@ -64,6 +65,7 @@ enum Command {
     Supports(supports::Args),
     Spec(spec::Args),
     Quantize(quantize::Args),
+    Sensitivity(sensitivity::Args),
     Anomaly(anomaly::Args),
     Export(export::Args),
     Doctor(doctor::Args),
@@ -91,6 +93,7 @@ impl Cli {
             Command::Supports(args) => supports::run(&args, session),
             Command::Spec(args) => spec::run(&args, session),
             Command::Quantize(args) => quantize::run(&args, session),
+            Command::Sensitivity(args) => sensitivity::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
             Command::Export(args) => export::run(&args, session),
             Command::Doctor(args) => doctor::run(&args, session),

@@ -357,7 +357,7 @@ impl<'a> Job<'a> {
 }
 
 /// The class that each row is given, the first largest: by the first member of several runtimes, else by the net's reference values.
-fn classes(lowered: &Lowered, inputs: &Inputs, rows: &[usize]) -> Vec<usize> {
+pub fn classes(lowered: &Lowered, inputs: &Inputs, rows: &[usize]) -> Vec<usize> {
     let lowered = lowered.members.first().unwrap_or(lowered);
     let len = lowered.net.node(lowered.net.outputs()[0]).len();
     let of = |rows: &[usize]| -> Vec<usize> {

@@ -25,6 +25,7 @@ use crate::inputs::Inputs;
 use crate::load;
 use crate::session::{Session, fail};
 use activations::Activations;
+pub use refine::widths;
 
 /// Quantize a float model: weights to any bits of each layer, and activations if asked for.
 ///
@@ -130,8 +131,9 @@ impl FromStr for BitsArg {
     }
 }
 
+/// Which integers and scales, as users write it.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Scheme {
+pub enum Scheme {
     Symmetric,
     Asymmetric,
     Ceg4n,
@@ -175,7 +177,7 @@ enum Format {
 
 /// What happens to biases, as users write it.
 #[derive(Clone, Copy)]
-struct Bias(BiasRule);
+pub struct Bias(pub BiasRule);
 
 impl FromStr for Bias {
     type Err = String;

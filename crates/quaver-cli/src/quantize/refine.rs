@@ -89,7 +89,8 @@ pub enum Cost {
     Accuracy,
 }
 
-fn widths(text: &str) -> Result<RangeInclusive<u8>, String> {
+/// A range of bits, such as 4..8.
+pub fn widths(text: &str) -> Result<RangeInclusive<u8>, String> {
     let bad = || format!("`{text}` is not a range of bits: write for example 4..8");
     let (lo, hi) = text.split_once("..").ok_or_else(bad)?;
     let of = |t: &str| t.trim_start_matches('=').parse::<u8>().map_err(|_| bad());

@@ -2,7 +2,8 @@
 //!
 //! [`layers`] finds the layers that hold weights, [`Quantizer`] makes the same network at any bits of each layer (weights become the float32
 //! values that their integers stand for), [`qdq`] writes integers, scales and quantized activations as QuantizeLinear and DequantizeLinear,
-//! [`gpfq`] and [`learned`] choose the integers layer by layer from data. [`search`] proposes bits and [`refine`] proves them. The formulas are in [`scheme`] and in `docs/quantize.md`.
+//! [`gpfq`] and [`learned`] choose the integers layer by layer from data. [`search`] proposes bits and [`refine`] proves them.
+//! [`one_layer`] measures what a network loses when one layer alone is quantized. The formulas are in [`scheme`] and in `docs/quantize.md`.
 
 pub mod activations;
 mod error;
@@ -11,6 +12,7 @@ mod judge;
 mod layers;
 pub mod learned;
 mod matrix;
+pub mod one_layer;
 pub mod preserve;
 pub mod qdq;
 mod quantizer;

@@ -188,13 +188,21 @@ impl Quantizer {
     /// The network with these layers in place.
     pub(super) fn with(&self, made: Vec<QuantizedLayer>) -> Quantized {
         let mut model = self.model.clone();
-        for (layer, quantized) in self.layers.iter().zip(&made) {
-            model.values[layer.weights.value.0].constant = Some(quantized.weights.values.clone());
-            if let (Some(place), Some(biases)) = (layer.biases, &quantized.biases) {
-                model.values[place.value.0].constant = Some(biases.values.clone());
-            }
-        }
+        self.layers.iter().zip(&made).for_each(|(layer, quantized)| put(&mut model, layer, quantized));
         Quantized { model, layers: made }
+    }
+
+    /// The network with one layer quantized; the others are float.
+    ///
+    /// # Errors
+    /// If the rule does not allow the scheme.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn only(&self, index: usize, scheme: &LayerScheme) -> Result<Model, QuantizeError> {
+        let mut model = self.model.clone();
+        put(&mut model, &self.layers[index], &self.layer(index, scheme)?);
+        Ok(model)
     }
 
     /// The float32 constant of a parameter.
@@ -225,6 +233,14 @@ impl Quantizer {
             .map(|(tensor, bits)| Arc::new(QuantizedTensor::new(bits, tensor, vec![whole(bits, tensor)], None)));
         let weights = Arc::new(QuantizedTensor::new(scheme.bits, weights, levels, axis));
         Ok(QuantizedLayer { scheme: *scheme, weights, biases: quantized_biases })
+    }
+}
+
+/// Puts the values of a quantized layer into a model.
+fn put(model: &mut Model, layer: &Layer, quantized: &QuantizedLayer) {
+    model.values[layer.weights.value.0].constant = Some(quantized.weights.values.clone());
+    if let (Some(place), Some(biases)) = (layer.biases, &quantized.biases) {
+        model.values[place.value.0].constant = Some(biases.values.clone());
     }
 }
 
