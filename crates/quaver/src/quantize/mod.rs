@@ -2,17 +2,20 @@
 //!
 //! [`layers`] finds the layers that hold weights, [`Quantizer`] makes the same network at any bits of each layer (weights become the float32
 //! values that their integers stand for), [`qdq`] writes integers, scales and quantized activations as QuantizeLinear and DequantizeLinear,
-//! [`gpfq`] chooses the integers layer by layer from data. [`search`] proposes bits and [`refine`] proves them. The formulas are in [`scheme`] and in `docs/quantize.md`.
+//! [`gpfq`] chooses the integers layer by layer from data. [`search`] proposes bits and [`refine`] proves them; [`preimage`] computes what each layer
+//! may do and then the bits, and [`sprt`] says when enough inputs were looked at. The formulas are in [`scheme`] and in `docs/quantize.md`.
 
 pub mod activations;
 mod error;
 pub mod gpfq;
 mod layers;
+pub mod preimage;
 pub mod qdq;
 mod quantizer;
 pub mod refine;
 pub mod scheme;
 pub mod search;
+pub mod sprt;
 
 pub use error::QuantizeError;
 pub use layers::{Kind, Layer, Parameter, layers};

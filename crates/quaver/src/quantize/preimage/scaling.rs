@@ -1,0 +1,143 @@
+//! The largest scaling of a template that is proved.
+
+use super::check::Check;
+use super::{Options, Way};
+use crate::property::Region;
+use crate::quantize::QuantizeError;
+
+/// Largest scaling, as in the published program.
+pub(super) const MOST: f64 = 100.0;
+
+/// A scaling below this is 0.
+const LEAST: f64 = 1e-4;
+
+/// The largest scaling, up to a relative gap, at which every group of rows has one that is proved; `None` if there is none.
+///
+/// # Claim
+/// At the result one row of each group holds for everything in the template's set.
+///
+/// # Why
+/// Each row is proved at the result or at a larger scaling, whose set contains this one's.
+pub(super) fn largest(check: &Check, region: &Region, options: &Options) -> Result<Option<f64>, QuantizeError> {
+    let mut search = Scaling { check, region, options, best: vec![None; check.rows.constants.len()] };
+    match options.way {
+        Way::Abstraction => search.by_bounds(),
+        Way::Exact | Way::Both => {
+            search.by_bounds();
+            let rows = search.chosen();
+            if options.way == Way::Exact {
+                search.best.fill(None);
+            }
+            return search.exactly(rows);
+        }
+    }
+    Ok(search.least())
+}
+
+struct Scaling<'s> {
+    check: &'s Check<'s>,
+    region: &'s Region,
+    options: &'s Options,
+    /// For each row the largest scaling that it was proved at.
+    best: Vec<Option<f64>>,
+}
+
+impl Scaling<'_> {
+    /// The rows of each group.
+    fn groups(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let ends = &self.check.rows.ends;
+        std::iter::once(0).chain(ends.iter().copied()).zip(ends).map(|(start, end)| start..*end)
+    }
+
+    /// The row of each group that was proved at the largest scaling.
+    fn chosen(&self) -> Vec<usize> {
+        let value = |r: usize| self.best[r].unwrap_or(-1.0);
+        self.groups().filter_map(|g| g.max_by(|a, b| value(*a).total_cmp(&value(*b)))).collect()
+    }
+
+    fn least(&self) -> Option<f64> {
+        self.chosen().iter().map(|&r| self.best[r]).min_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))?
+    }
+
+    /// Tries to prove by linear bounds what is not proved at a scaling. Whether every group is.
+    fn try_at(&mut self, chi: f64) -> bool {
+        let open: Vec<usize> = (0..self.best.len()).filter(|&r| self.best[r].is_none_or(|b| b < chi)).collect();
+        let proved = self.check.by_bounds(chi, self.region, &open);
+        open.iter().zip(proved).filter(|(_, proved)| *proved).for_each(|(&r, _)| self.best[r] = Some(chi));
+        self.groups().all(|mut g| g.any(|r| self.best[r].is_some_and(|b| b >= chi)))
+    }
+
+    /// Brackets the largest scaling, then halves.
+    fn by_bounds(&mut self) {
+        if !self.try_at(0.0) {
+            return;
+        }
+        let (mut lo, mut hi, mut next) = (0.0, None::<f64>, 1.0);
+        loop {
+            match self.try_at(next) {
+                true => lo = next,
+                false => hi = Some(next),
+            }
+            next = match hi {
+                None if lo >= MOST => return,
+                None => (4.0 * lo).min(MOST),
+                Some(hi) if hi - lo <= self.options.gap * hi || hi < LEAST => return,
+                Some(hi) if lo == 0.0 => hi / 4.0,
+                Some(hi) => 0.5 * (lo + hi),
+            };
+        }
+    }
+
+    /// Improves the least of some rows: those that keep it low first, each at once at the least of those before it, and by halving only where that fails.
+    fn exactly(&mut self, mut rows: Vec<usize>) -> Result<Option<f64>, QuantizeError> {
+        rows.sort_by(|a, b| self.best[*a].unwrap_or(-1.0).total_cmp(&self.best[*b].unwrap_or(-1.0)));
+        let mut least = MOST;
+        for row in rows {
+            if self.best[row].is_some_and(|b| b >= least) {
+                continue;
+            }
+            let likely = self.check.likely_limit(least, self.region, row, None);
+            if likely >= least && self.decide(row, least)?.0 {
+                continue;
+            }
+            match self.halve(row, likely)? {
+                None => return Ok(None),
+                Some(chi) => least = chi,
+            }
+            if self.options.way == Way::Both {
+                self.try_at(least);
+            }
+        }
+        Ok(Some(least))
+    }
+
+    /// The largest scaling of a row below one that it fails at, up to the gap.
+    fn halve(&mut self, row: usize, mut hi: f64) -> Result<Option<f64>, QuantizeError> {
+        if self.best[row].is_none() && !self.decide(row, 0.0)?.0 {
+            return Ok(None);
+        }
+        let mut lo = self.best[row].unwrap_or(0.0);
+        // The first try is close to what the likely inputs allow.
+        let mut next = (1.0 - 0.9 * self.options.gap) * hi;
+        while hi - lo > self.options.gap * hi && hi >= LEAST {
+            if next <= lo {
+                next = 0.5 * (lo + hi);
+            }
+            let (holds, limit) = self.decide(row, next)?;
+            if holds { lo = next } else { hi = limit }
+            next = 0.5 * (lo + hi);
+        }
+        Ok(Some(lo))
+    }
+
+    /// Whether a row is proved at a scaling, and if it is not, one from which on it will not be.
+    fn decide(&mut self, row: usize, chi: f64) -> Result<(bool, f64), QuantizeError> {
+        let (holds, witness) = self.check.exactly(chi, self.region, row, &self.options.verification)?;
+        if holds {
+            self.best[row] = Some(chi);
+            return Ok((true, chi));
+        }
+        let at_witness = |x: Vec<f64>| self.check.likely_limit(chi, self.region, row, Some(&x));
+        Ok((false, witness.map_or(chi, at_witness).min(chi)))
+    }
+}
