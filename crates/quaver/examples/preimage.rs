@@ -1,7 +1,8 @@
 //! The experiment of Quadapter's table 2: for each input and radius, bits of each layer that keep the network's class.
 //!
-//! Usage: `preimage MODEL.onnx INPUTS.npy RADII [WAY [LEAST RELAXED]]`. Inputs are float32 rows between 0 and 1; radii are numbers of 255ths, with commas;
-//! the way is abstraction, exact or both; LEAST is the fewest fraction bits (1), RELAXED the share of a hidden layer's bounds that may fail (0).
+//! Usage: `preimage MODEL.onnx INPUTS.npy RADII [WAY [LEAST RELAXED [once]]]`. Inputs are float32 rows between 0 and 1; radii are numbers of 255ths, with commas;
+//! the way is abstraction, exact or both; LEAST is the fewest fraction bits (1), RELAXED the share of a hidden layer's bounds that
+//! may fail (0); `once` chooses bits in one pass, as published.
 
 use std::error::Error;
 use std::path::Path;
@@ -31,7 +32,7 @@ struct Totals {
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [model, inputs, radii, rest @ ..] = &args[..] else {
-        return Err("usage: preimage MODEL.onnx INPUTS.npy RADII [WAY [LEAST RELAXED]]".into());
+        return Err("usage: preimage MODEL.onnx INPUTS.npy RADII [WAY [LEAST RELAXED [once]]]".into());
     };
     let model = read(Path::new(model), &ReadOptions::default())?;
     let options = options(rest)?;
@@ -67,8 +68,8 @@ fn options(args: &[String]) -> Result<Options, Box<dyn Error>> {
         Some("exact") => Way::Exact,
         Some(other) => return Err(format!("`{other}` is no way: abstraction, exact or both").into()),
     };
-    if let [_, least, relaxed, ..] = args {
-        (options.least, options.relaxed) = (least.parse()?, relaxed.parse()?);
+    if let [_, least, relaxed, once @ ..] = args {
+        (options.least, options.relaxed, options.again) = (least.parse()?, relaxed.parse()?, once.is_empty());
     }
     Ok(options)
 }
@@ -112,6 +113,9 @@ impl Totals {
         println!("{} tasks, {} solved, {} without a preimage", self.tasks, self.solved, self.small);
         println!("mean bits {}", mean.join(", "));
         let (first, second) = (share(self.preimages), share(self.choices));
-        println!("mean {first:.2} s for the preimage (most {:.2}), {second:.2} s for the bits", self.slowest.as_secs_f64());
+        println!(
+            "mean {first:.2} s for the preimage (most {:.2}), {second:.2} s for the bits",
+            self.slowest.as_secs_f64()
+        );
     }
 }

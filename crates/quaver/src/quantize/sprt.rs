@@ -45,7 +45,10 @@ impl Sprt {
         let inside = |p: f64| p > 0.0 && p < 1.0;
         let refused = |what: String, cure| Err(SprtError { what, cure });
         if k == 0 || !inside(theta) {
-            return refused(format!("{k} inputs a batch, success rate {theta}"), "give at least one input, and a rate between 0 and 1");
+            return refused(
+                format!("{k} inputs a batch, success rate {theta}"),
+                "give at least one input, and a rate between 0 and 1",
+            );
         }
         if !inside(sigma) || !inside(rho) || sigma + rho >= 1.0 {
             return refused(format!("errors {sigma} and {rho}"), "give two errors above 0 that are below 1 together");

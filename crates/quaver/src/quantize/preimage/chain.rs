@@ -2,7 +2,8 @@
 
 use crate::model::lower::Lowered;
 use crate::net::{
-    Affine, Dense, From, Grid, LinearMap, Move, Net, Node, NodeId, Op, Piecewise, Pointwise, Rounding, ScalarFn, Spread, Weights,
+    Affine, Dense, From, Grid, LinearMap, Move, Net, Node, NodeId, Op, Piecewise, Pointwise, Rounding, ScalarFn,
+    Spread, Weights,
 };
 use crate::quantize::QuantizeError;
 
@@ -175,7 +176,8 @@ fn place(node: &Node) -> String {
 }
 
 fn refused(place: &str, problem: &str) -> QuantizeError {
-    let cure = "the preimage method is for chains of affine layers with ReLU between, in real arithmetic: use another method";
+    let cure =
+        "the preimage method is for chains of affine layers with ReLU between, in real arithmetic: use another method";
     QuantizeError::new(place, problem, cure)
 }
 

@@ -11,7 +11,7 @@ use crate::num::Ratio;
 use crate::num::round::{add_down, mul_down, sub_down};
 use crate::property::{Constraint, Polyhedron, Query, Region};
 use crate::quantize::QuantizeError;
-use crate::verify::{Options as Verification, Verdict, Verifier};
+use crate::verify::{NotAClassifier, Options as Verification, Verdict, Verifier};
 
 /// Where lower lines are chosen, one after the other while a row is not proved (see [`crate::bounds::relax`]).
 const PLACES: [f64; 3] = [0.5, 0.0, 1.0];
@@ -91,8 +91,8 @@ impl Rows {
 /// relu does not decrease, so w relu(z_j) >= w relu(L_j(x) - a_j) where w >= 0 and w relu(z_j) >= w relu(U_j(x) + b_j) where w <= 0, for each j. The net computes
 /// the sum of these right sides, exactly.
 pub(super) struct Check<'c> {
-    pub input: &'c Node,
-    pub template: &'c Template,
+    input: &'c Node,
+    template: &'c Template,
     pub rows: &'c Rows,
     /// Each weight on the side that it takes: upper sides first.
     sided: Weights,
@@ -110,31 +110,50 @@ impl<'c> Check<'c> {
         Check { input, template, rows, sided: Weights::new(sided) }
     }
 
-    /// The net whose outputs are the rows.
-    fn net(&self, chi: f64) -> (Net, NodeId) {
-        let all = (self.sided.clone(), self.rows.skip.clone(), self.rows.constants.clone());
-        self.net_of(chi, all)
-    }
-
-    fn net_of(&self, chi: f64, (sided, skip, constants): (Weights, Option<Weights>, Vec<f64>)) -> (Net, NodeId) {
+    /// The net whose outputs are some rows.
+    fn net(&self, chi: f64, rows: &[usize]) -> (Net, NodeId) {
         let (mut net, sides) = (Net::new(), self.template.sides(chi));
-        let (inputs, n, count) = (self.input.len(), sides.len(), constants.len());
+        let (inputs, n, count) = (self.input.len(), sides.len(), rows.len());
+        let part =
+            |w: &Weights, n: usize| Weights::new(rows.iter().flat_map(|r| &w.exact()[r * n..][..n]).copied().collect());
         let x = net.add(self.input.clone());
         let z = add_affine(&mut net, vec![(x, dense(&self.template.lines, inputs, n))], sides);
         let relu = add_relu(&mut net, z);
-        let mut terms = vec![(relu, dense(&sided, n, count))];
-        terms.extend(skip.map(|skip| (x, dense(&skip, inputs, count))));
-        let output = add_affine(&mut net, terms, constants);
+        let mut terms = vec![(relu, dense(&part(&self.sided, n), n, count))];
+        terms.extend(self.rows.skip.as_ref().map(|skip| (x, dense(&part(skip, inputs), inputs, count))));
+        let output = add_affine(&mut net, terms, rows.iter().map(|r| self.rows.constants[*r]).collect());
         net.set_outputs(vec![output]);
         (net, output)
     }
 
+    fn lowered(&self, chi: f64, rows: &[usize]) -> Lowered {
+        let (net, _) = self.net(chi, rows);
+        Lowered { profile: "real".into(), ..Lowered::merged(net, &[], DType::F32, DType::F32) }
+    }
+
     /// Which of some rows linear bounds prove.
     pub fn by_bounds(&self, chi: f64, region: &Region, rows: &[usize]) -> Vec<bool> {
-        let (net, output) = self.net(chi);
-        let units: Vec<Vec<f64>> = rows.iter().map(|r| unit(self.rows.constants.len(), *r)).collect();
-        let units: Vec<&[f64]> = units.iter().map(Vec::as_slice).collect();
+        if rows.is_empty() {
+            return vec![];
+        }
+        let (net, output) = self.net(chi, rows);
+        let units = units(rows.len());
+        let units: Vec<&[f64]> = units.chunks(rows.len()).collect();
         proved(&net, output, region, &units, |k, least| self.rows.holds(rows[k], least))
+    }
+
+    /// Which of some rows linear bounds prove whose lines are tuned for each.
+    pub fn by_tuned_bounds(
+        &self,
+        chi: f64,
+        region: &Region,
+        rows: &[usize],
+        verification: &Verification,
+    ) -> Result<Vec<bool>, QuantizeError> {
+        let lowered = self.lowered(chi, rows);
+        let units: Vec<_> = (0..rows.len()).map(|k| vec![(k, 1.0)]).collect();
+        let bounds = Verifier::new(&lowered).and_then(|v| v.enclose(region, &units, verification)).map_err(unfit)?;
+        Ok(rows.iter().zip(bounds).map(|(row, (least, _))| self.rows.holds(*row, least)).collect())
     }
 
     /// Whether a row is proved by all means; if not, maybe an input that violates it.
@@ -145,16 +164,12 @@ impl<'c> Check<'c> {
         row: usize,
         verification: &Verification,
     ) -> Result<(bool, Option<Vec<f64>>), QuantizeError> {
-        let (n, inputs) = (2 * self.template.neurons(), self.input.len());
-        let part = |w: &Weights, n: usize| Weights::new(w.exact()[row * n..][..n].to_vec());
-        let skip = self.rows.skip.as_ref().map(|s| part(s, inputs));
-        let (net, _) = self.net_of(chi, (part(&self.sided, n), skip, vec![self.rows.constants[row]]));
-        let lowered = Lowered { profile: "real".into(), ..Lowered::merged(net, &[], DType::F32, DType::F32) };
+        let lowered = self.lowered(chi, &[row]);
         let number = |x: f64| Ratio::from_f64(x).unwrap_or_else(|| unreachable!("0 and 1 are numbers"));
-        let violated = Constraint { terms: vec![(0, number(1.0))], bound: number(0.0), strict: self.rows.may_touch[row] };
+        let violated =
+            Constraint { terms: vec![(0, number(1.0))], bound: number(0.0), strict: self.rows.may_touch[row] };
         let forbidden = vec![Polyhedron::new(vec![violated])];
         let query = Query { region: region.clone(), inside: None, candidates: vec![], forbidden };
-        let unfit = |e: crate::verify::NotAClassifier| QuantizeError::new("a set", e.to_string(), "give a region of the model");
         let verdict = Verifier::new(&lowered).and_then(|v| v.decide(&query, verification)).map_err(unfit)?;
         Ok(match verdict {
             Verdict::Holds(_) => (true, None),
@@ -200,9 +215,11 @@ impl<'c> Check<'c> {
 
     /// The largest chi up to a limit at which a row holds at an input, in plain f64.
     fn root(&self, row: usize, limit: f64, values: &[f64], x: &[f64]) -> f64 {
-        let skip = self.rows.skip.as_ref().map_or(0.0, |s| {
-            s.exact()[row * x.len()..][..x.len()].iter().zip(x).map(|(c, x)| c * x).sum::<f64>()
-        });
+        let skip = self
+            .rows
+            .skip
+            .as_ref()
+            .map_or(0.0, |s| s.exact()[row * x.len()..][..x.len()].iter().zip(x).map(|(c, x)| c * x).sum::<f64>());
         let at = |chi: f64| {
             let sum: f64 = self.sided(row).map(|(j, w)| w * (values[j] + self.reach(j) * chi).max(0.0)).sum();
             sum + skip + self.rows.constants[row]
@@ -236,8 +253,13 @@ impl<'c> Check<'c> {
 const ROUNDS: usize = 6;
 const BISECTIONS: usize = 40;
 
-fn unit(len: usize, at: usize) -> Vec<f64> {
-    (0..len).map(|i| f64::from(u8::from(i == at))).collect()
+/// The rows of an identity matrix.
+pub(super) fn units(n: usize) -> Vec<f64> {
+    (0..n * n).map(|i| f64::from(u8::from(i / n == i % n))).collect()
+}
+
+fn unfit(error: NotAClassifier) -> QuantizeError {
+    QuantizeError::new("a set", error.to_string(), "give a region of the model's input")
 }
 
 /// Which functionals of a value linear bounds prove, where `is_enough` judges a proved lower bound on each.

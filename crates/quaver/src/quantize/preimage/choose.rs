@@ -1,7 +1,7 @@
 //! Forwards: the fewest fraction bits with which each quantized layer stays within its set, for all claims.
 
 use super::chain::{Chain, add_affine, dense};
-use super::check::proved;
+use super::check::{proved, units};
 use super::{Options, Preimage};
 use crate::model::lower::lower;
 use crate::model::profile::Real;
@@ -43,6 +43,8 @@ pub struct Choice {
     pub layers: Vec<LayerChoice>,
     /// What was proved.
     pub schemes: Option<Vec<LayerScheme>>,
+    /// How often all layers were gone through.
+    pub passes: usize,
 }
 
 /// The fewest fraction bits of each layer, one layer after the other, with which all claims are proved of the quantized network.
@@ -55,18 +57,35 @@ pub struct Choice {
 /// The last check is about that network from its input to its output: bounds prove a functional of each goal. What was checked of hidden layers only chose bits.
 ///
 /// # Source
-/// Quadapter, algorithm 1 (lines 5 to 15) and algorithm 2 (lines 10 to 19); the share of [`Options::relaxed`]: section 5.1.
+/// Quadapter, algorithm 1 (lines 5 to 15) and algorithm 2 (lines 10 to 19); the share of [`Options::relaxed`]: section 5.1. Ours is [`Options::again`].
 ///
 /// # Errors
 /// If the model is no chain, or the claims are not about it.
 pub fn choose(quantizer: &Quantizer, claims: &[Preimage], options: &Options) -> Result<Choice, QuantizeError> {
-    let layers = quantizer.layers();
-    let mut choice = Choice { layers: vec![], schemes: None };
+    let mut least = vec![options.least; quantizer.layers().len()];
+    let first = pass(quantizer, claims, &least, options)?;
+    let (mut last, mut passes) = (first.clone(), 1);
+    while last.schemes.is_none() && options.again {
+        let chosen: Vec<u8> = last.layers.iter().filter_map(|l| l.fraction).collect();
+        least.iter_mut().zip(&chosen).for_each(|(l, f)| *l = f.saturating_add(1));
+        if chosen.is_empty() || least.iter().any(|l| *l > options.most) {
+            break;
+        }
+        last = pass(quantizer, claims, &least, options)?;
+        passes += 1;
+    }
+    let found = if last.schemes.is_some() { last } else { first };
+    Ok(Choice { passes, ..found })
+}
+
+/// One way through all layers, each with at least so many fraction bits.
+fn pass(quantizer: &Quantizer, claims: &[Preimage], least: &[u8], options: &Options) -> Result<Choice, QuantizeError> {
+    let mut choice = Choice { layers: vec![], schemes: None, passes: 1 };
     let mut schemes: Vec<LayerScheme> = vec![];
-    for (i, layer) in layers.iter().enumerate() {
+    for (i, layer) in quantizer.layers().iter().enumerate() {
         let integer = integers(quantizer, i);
         let mut made = LayerChoice { name: layer.name.clone(), integer, trials: vec![], fraction: None };
-        for fraction in options.least..=options.most {
+        for fraction in least[i]..=options.most {
             let scheme = LayerScheme::new(integer.saturating_add(fraction), WeightRule::PowerOfTwo);
             if !(BITS.0..=BITS.1).contains(&scheme.bits) {
                 continue;
@@ -160,7 +179,7 @@ fn hidden(chain: &Chain, claim: &Preimage, index: usize) -> Vec<bool> {
     let terms = vec![(last, dense(&own, layer.inputs, 2 * n)), (net.inputs()[0], dense(&lines, chain.inputs(), 2 * n))];
     let room = add_affine(&mut net, terms, above.chain(below).collect());
     net.set_outputs(vec![room]);
-    let units: Vec<f64> = (0..4 * n * n).map(|i| f64::from(u8::from(i / (2 * n) == i % (2 * n)))).collect();
+    let units = units(2 * n);
     let units: Vec<&[f64]> = units.chunks(2 * n).collect();
     proved(&net, room, &claim.region, &units, |_, least| least >= 0.0)
 }

@@ -101,5 +101,9 @@ fn sum(constraints: &[Constraint], weights: &[f64], outputs: usize) -> Option<Fu
     let exact = |r: &Ratio| Some(r.f64_down()).filter(|x| *x == r.f64_up());
     let coefficients = coefficients.iter().map(exact).collect::<Option<Vec<f64>>>()?;
     let bound = bound.f64_up();
-    (coefficients.iter().all(|c| c.is_finite()) && bound.is_finite()).then_some(Functional { coefficients, bound, may_touch })
+    (coefficients.iter().all(|c| c.is_finite()) && bound.is_finite()).then_some(Functional {
+        coefficients,
+        bound,
+        may_touch,
+    })
 }

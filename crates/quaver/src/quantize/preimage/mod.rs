@@ -23,10 +23,10 @@ pub use template::Template;
 use std::time::Duration;
 
 use super::QuantizeError;
-use goal::goals;
 use crate::property::{Query, Region};
 use crate::verify::Options as Verification;
 use check::{Check, Rows};
+use goal::goals;
 
 /// How scalings are proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -53,6 +53,8 @@ pub struct Options {
     pub most: u8,
     /// Share of a hidden layer's bounds that may leave the set. What is proved of the output does not depend on it.
     pub relaxed: f64,
+    /// Whether, where a layer has no width, all layers before it get one bit more than they had and the bits are chosen again.
+    pub again: bool,
     /// How one condition is decided.
     pub verification: Verification,
 }
@@ -60,7 +62,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let verification = Verification { timeout: Duration::from_secs(1), ..Verification::default() };
-        Options { way: Way::default(), gap: 0.01, least: 1, most: 16, relaxed: 0.0, verification }
+        Options { way: Way::default(), gap: 0.01, least: 1, most: 16, relaxed: 0.0, again: true, verification }
     }
 }
 

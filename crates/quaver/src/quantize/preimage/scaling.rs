@@ -56,15 +56,18 @@ impl Scaling<'_> {
     }
 
     fn least(&self) -> Option<f64> {
-        self.chosen().iter().map(|&r| self.best[r]).min_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))?
+        self.chosen()
+            .iter()
+            .map(|&r| self.best[r])
+            .min_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))?
     }
 
     /// Tries to prove by linear bounds what is not proved at a scaling. Whether every group is.
     fn try_at(&mut self, chi: f64) -> bool {
-        let open: Vec<usize> = (0..self.best.len()).filter(|&r| self.best[r].is_none_or(|b| b < chi)).collect();
+        let open: Vec<usize> = (0..self.best.len()).filter(|&r| !self.is_proved(r, chi)).collect();
         let proved = self.check.by_bounds(chi, self.region, &open);
         open.iter().zip(proved).filter(|(_, proved)| *proved).for_each(|(&r, _)| self.best[r] = Some(chi));
-        self.groups().all(|mut g| g.any(|r| self.best[r].is_some_and(|b| b >= chi)))
+        self.groups().all(|mut g| g.any(|r| self.is_proved(r, chi)))
     }
 
     /// Brackets the largest scaling, then halves.
@@ -88,27 +91,52 @@ impl Scaling<'_> {
         }
     }
 
-    /// Improves the least of some rows: those that keep it low first, each at once at the least of those before it, and by halving only where that fails.
+    /// Improves the least of some rows: from a scaling that likely inputs allow downwards, in batches while bounds prove it, and row by row where they do not.
     fn exactly(&mut self, mut rows: Vec<usize>) -> Result<Option<f64>, QuantizeError> {
+        let lower = |limit, row: &usize| self.check.likely_limit(limit, self.region, *row, None);
+        let limit = rows.iter().fold(MOST, lower);
+        let start = if limit < MOST { self.near(limit) } else { MOST };
+        let mut least = start.max(self.least().unwrap_or(0.0));
+        self.in_batches(least, &rows)?;
         rows.sort_by(|a, b| self.best[*a].unwrap_or(-1.0).total_cmp(&self.best[*b].unwrap_or(-1.0)));
-        let mut least = MOST;
-        for row in rows {
-            if self.best[row].is_some_and(|b| b >= least) {
+        for &row in &rows {
+            if self.is_proved(row, least) {
                 continue;
             }
-            let likely = self.check.likely_limit(least, self.region, row, None);
-            if likely >= least && self.decide(row, least)?.0 {
+            let (holds, limit) = self.decide(row, least)?;
+            if holds {
                 continue;
             }
-            match self.halve(row, likely)? {
+            match self.halve(row, limit)? {
                 None => return Ok(None),
                 Some(chi) => least = chi,
             }
-            if self.options.way == Way::Both {
-                self.try_at(least);
-            }
+            self.in_batches(least, &rows)?;
         }
         Ok(Some(least))
+    }
+
+    /// A little below a limit, as much as the gap allows.
+    fn near(&self, limit: f64) -> f64 {
+        if limit < LEAST { 0.0 } else { (1.0 - 0.9 * self.options.gap) * limit }
+    }
+
+    fn is_proved(&self, row: usize, chi: f64) -> bool {
+        self.best[row].is_some_and(|b| b >= chi)
+    }
+
+    /// Tries to prove rows at a scaling by bounds, then by tuned ones, all at once.
+    fn in_batches(&mut self, chi: f64, rows: &[usize]) -> Result<(), QuantizeError> {
+        if self.options.way == Way::Exact {
+            return Ok(());
+        }
+        self.try_at(chi);
+        let open: Vec<usize> = rows.iter().copied().filter(|&r| !self.is_proved(r, chi)).collect();
+        if open.len() > 1 {
+            let proved = self.check.by_tuned_bounds(chi, self.region, &open, &self.options.verification)?;
+            open.iter().zip(proved).filter(|(_, proved)| *proved).for_each(|(&r, _)| self.best[r] = Some(chi));
+        }
+        Ok(())
     }
 
     /// The largest scaling of a row below one that it fails at, up to the gap.
@@ -117,15 +145,17 @@ impl Scaling<'_> {
             return Ok(None);
         }
         let mut lo = self.best[row].unwrap_or(0.0);
-        // The first try is close to what the likely inputs allow.
-        let mut next = (1.0 - 0.9 * self.options.gap) * hi;
+        let mut is_near = true;
         while hi - lo > self.options.gap * hi && hi >= LEAST {
-            if next <= lo {
-                next = 0.5 * (lo + hi);
-            }
+            // The inputs that a limit comes from are often the worst ones.
+            let next = if is_near { self.near(hi) } else { 0.5 * (lo + hi) };
             let (holds, limit) = self.decide(row, next)?;
-            if holds { lo = next } else { hi = limit }
-            next = 0.5 * (lo + hi);
+            if holds {
+                lo = next
+            } else {
+                hi = limit
+            }
+            is_near = !is_near;
         }
         Ok(Some(lo))
     }
