@@ -142,20 +142,6 @@ impl<'c> Check<'c> {
         proved(&net, output, region, &units, |k, least| self.rows.holds(rows[k], least))
     }
 
-    /// Which of some rows linear bounds prove whose lines are tuned for each.
-    pub fn by_tuned_bounds(
-        &self,
-        chi: f64,
-        region: &Region,
-        rows: &[usize],
-        verification: &Verification,
-    ) -> Result<Vec<bool>, QuantizeError> {
-        let lowered = self.lowered(chi, rows);
-        let units: Vec<_> = (0..rows.len()).map(|k| vec![(k, 1.0)]).collect();
-        let bounds = Verifier::new(&lowered).and_then(|v| v.enclose(region, &units, verification)).map_err(unfit)?;
-        Ok(rows.iter().zip(bounds).map(|(row, (least, _))| self.rows.holds(*row, least)).collect())
-    }
-
     /// Whether a row is proved by all means; if not, maybe an input that violates it.
     pub fn exactly(
         &self,

@@ -1,5 +1,7 @@
 //! The largest scaling of a template that is proved.
 
+use rayon::prelude::*;
+
 use super::check::Check;
 use super::{Options, Way};
 use crate::property::Region;
@@ -91,29 +93,27 @@ impl Scaling<'_> {
         }
     }
 
-    /// Improves the least of some rows: from a scaling that likely inputs allow downwards, in batches while bounds prove it, and row by row where they do not.
-    fn exactly(&mut self, mut rows: Vec<usize>) -> Result<Option<f64>, QuantizeError> {
+    /// Improves the least of some rows, beginning at a scaling that likely inputs allow: all rows are decided there, and only one that fails is looked at closer.
+    fn exactly(&mut self, rows: Vec<usize>) -> Result<Option<f64>, QuantizeError> {
         let lower = |limit, row: &usize| self.check.likely_limit(limit, self.region, *row, None);
         let limit = rows.iter().fold(MOST, lower);
         let start = if limit < MOST { self.near(limit) } else { MOST };
         let mut least = start.max(self.least().unwrap_or(0.0));
-        self.in_batches(least, &rows)?;
-        rows.sort_by(|a, b| self.best[*a].unwrap_or(-1.0).total_cmp(&self.best[*b].unwrap_or(-1.0)));
-        for &row in &rows {
-            if self.is_proved(row, least) {
-                continue;
+        loop {
+            if self.options.way == Way::Both {
+                self.try_at(least);
             }
-            let (holds, limit) = self.decide(row, least)?;
-            if holds {
-                continue;
-            }
-            match self.halve(row, limit)? {
+            let open: Vec<usize> = rows.iter().copied().filter(|&r| !self.is_proved(r, least)).collect();
+            let found = open.par_iter().map(|row| self.decide(*row, least)).collect::<Result<Vec<_>, _>>()?;
+            let decided = || open.iter().zip(&found);
+            decided().filter(|(_, found)| found.0).for_each(|(&row, _)| self.best[row] = Some(least));
+            let failed = decided().filter(|(_, found)| !found.0).min_by(|a, b| a.1.1.total_cmp(&b.1.1));
+            let Some((&row, (_, limit))) = failed else { return Ok(Some(least)) };
+            match self.halve(row, *limit)? {
                 None => return Ok(None),
                 Some(chi) => least = chi,
             }
-            self.in_batches(least, &rows)?;
         }
-        Ok(Some(least))
     }
 
     /// A little below a limit, as much as the gap allows.
@@ -125,26 +125,13 @@ impl Scaling<'_> {
         self.best[row].is_some_and(|b| b >= chi)
     }
 
-    /// Tries to prove rows at a scaling by bounds, then by tuned ones, all at once.
-    fn in_batches(&mut self, chi: f64, rows: &[usize]) -> Result<(), QuantizeError> {
-        if self.options.way == Way::Exact {
-            return Ok(());
-        }
-        self.try_at(chi);
-        let open: Vec<usize> = rows.iter().copied().filter(|&r| !self.is_proved(r, chi)).collect();
-        if open.len() > 1 {
-            let proved = self.check.by_tuned_bounds(chi, self.region, &open, &self.options.verification)?;
-            open.iter().zip(proved).filter(|(_, proved)| *proved).for_each(|(&r, _)| self.best[r] = Some(chi));
-        }
-        Ok(())
-    }
-
     /// The largest scaling of a row below one that it fails at, up to the gap.
     fn halve(&mut self, row: usize, mut hi: f64) -> Result<Option<f64>, QuantizeError> {
-        if self.best[row].is_none() && !self.decide(row, 0.0)?.0 {
-            return Ok(None);
-        }
-        let mut lo = self.best[row].unwrap_or(0.0);
+        let mut lo = match self.best[row] {
+            Some(best) => best,
+            None if self.decide(row, 0.0)?.0 => 0.0,
+            None => return Ok(None),
+        };
         let mut is_near = true;
         while hi - lo > self.options.gap * hi && hi >= LEAST {
             // The inputs that a limit comes from are often the worst ones.
@@ -157,17 +144,14 @@ impl Scaling<'_> {
             }
             is_near = !is_near;
         }
+        self.best[row] = Some(lo);
         Ok(Some(lo))
     }
 
     /// Whether a row is proved at a scaling, and if it is not, one from which on it will not be.
-    fn decide(&mut self, row: usize, chi: f64) -> Result<(bool, f64), QuantizeError> {
+    fn decide(&self, row: usize, chi: f64) -> Result<(bool, f64), QuantizeError> {
         let (holds, witness) = self.check.exactly(chi, self.region, row, &self.options.verification)?;
-        if holds {
-            self.best[row] = Some(chi);
-            return Ok((true, chi));
-        }
         let at_witness = |x: Vec<f64>| self.check.likely_limit(chi, self.region, row, Some(&x));
-        Ok((false, witness.map_or(chi, at_witness).min(chi)))
+        Ok((holds, witness.map_or(chi, at_witness).min(chi)))
     }
 }
