@@ -1,6 +1,7 @@
 //! The experiment of Quadapter's table 2: for each input and radius, bits of each layer that keep the network's class.
 //!
-//! Usage: `preimage MODEL.onnx INPUTS.npy RADII [WAY [LEAST RELAXED [once]]]`. Inputs are float32 rows between 0 and 1; radii are numbers of 255ths, with commas;
+//! Usage: `preimage MODEL.onnx INPUTS.npy RADII [WAY [LEAST RELAXED [once]]]`. Inputs are float32 rows between 0 and 1; radii are numbers of
+//! 255ths, with commas;
 //! the way is abstraction, exact or both; LEAST is the fewest fraction bits (1), RELAXED the share of a hidden layer's bounds that
 //! may fail (0); `once` chooses bits in one pass, as published.
 
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut totals = Totals::default();
     for (number, x) in rows.chunks(chain.inputs()).enumerate() {
         let x: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
-        let scores = &execute(&lowered.net, &[x.clone()], 1)[0].center;
+        let scores = &execute(&lowered.net, std::slice::from_ref(&x), 1)[0].center;
         let label = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
         for radius in radii.split(',') {
             let number_of = |x: f64| Ratio::from_f64(x).ok_or("not a number");
@@ -61,13 +62,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn options(args: &[String]) -> Result<Options, Box<dyn Error>> {
-    let mut options = Options::default();
-    options.way = match args.first().map(String::as_str) {
+    let way = match args.first().map(String::as_str) {
         None | Some("both") => Way::Both,
         Some("abstraction") => Way::Abstraction,
         Some("exact") => Way::Exact,
         Some(other) => return Err(format!("`{other}` is no way: abstraction, exact or both").into()),
     };
+    let mut options = Options { way, ..Options::default() };
     if let [_, least, relaxed, once @ ..] = args {
         (options.least, options.relaxed, options.again) = (least.parse()?, relaxed.parse()?, once.is_empty());
     }

@@ -58,20 +58,10 @@ impl Chain {
     /// If the network is no such chain, or its arithmetic is not that of real numbers.
     pub fn new(lowered: &Lowered) -> Result<Chain, QuantizeError> {
         let net = &lowered.net;
-        let (&[input], &[output]) = (net.inputs(), net.outputs()) else {
-            return Err(refused("the model", "it has several inputs or outputs"));
-        };
-        let mut path = vec![output];
-        while let Some(&last) = path.last() {
-            match net.node(last).arguments()[..] {
-                [] => break,
-                [only] => path.push(only),
-                _ => return Err(refused(&place(net.node(last)), "it joins several values")),
-            }
-        }
+        let path = path(net)?;
         let mut layers: Vec<Layer> = vec![];
         let mut is_open = false;
-        for &id in path.iter().rev().skip(1) {
+        for &id in path.iter().skip(1) {
             let node = net.node(id);
             match link(node)? {
                 Link::Nothing => {}
@@ -94,7 +84,7 @@ impl Chain {
         if !is_open {
             return Err(refused("the model", "it does not end in an affine layer"));
         }
-        Ok(Chain { input: net.node(input).clone(), layers })
+        Ok(Chain { input: net.node(path[0]).clone(), layers })
     }
 
     /// The input.
@@ -179,6 +169,23 @@ fn refused(place: &str, problem: &str) -> QuantizeError {
     let cure =
         "the preimage method is for chains of affine layers with ReLU between, in real arithmetic: use another method";
     QuantizeError::new(place, problem, cure)
+}
+
+/// The values of a net without branches, from its input to its output.
+fn path(net: &Net) -> Result<Vec<NodeId>, QuantizeError> {
+    let (&[_], &[output]) = (net.inputs(), net.outputs()) else {
+        return Err(refused("the model", "it has several inputs or outputs"));
+    };
+    let mut path = vec![output];
+    while let Some(&last) = path.last() {
+        match net.node(last).arguments()[..] {
+            [] if matches!(net.node(last).op, Op::Input(_)) => break,
+            [only] => path.push(only),
+            _ => return Err(refused(&place(net.node(last)), "it joins several values, or is constant")),
+        }
+    }
+    path.reverse();
+    Ok(path)
 }
 
 fn link(node: &Node) -> Result<Link, QuantizeError> {

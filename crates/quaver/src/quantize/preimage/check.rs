@@ -85,10 +85,12 @@ impl Rows {
 /// The rows for everything in the set of a layer, at any scaling of its template.
 ///
 /// # Claim
-/// If a row of [`Self::net`] is >= 0 (> 0) for every x of the region, the row holds for every x of the region and every z with (x, z) in the template's set.
+/// If a row of [`Self::net`] is >= 0 (> 0) for every x of the region, the row holds for every x of the region and every z with (x, z) in the
+/// template's set.
 ///
 /// # Why
-/// relu does not decrease, so w relu(z_j) >= w relu(L_j(x) - a_j) where w >= 0 and w relu(z_j) >= w relu(U_j(x) + b_j) where w <= 0, for each j. The net computes
+/// relu does not decrease, so w relu(z_j) >= w relu(L_j(x) - a_j) where w >= 0 and w relu(z_j) >= w relu(U_j(x) + b_j) where w <= 0, for each j.
+/// The net computes
 /// the sum of these right sides, exactly.
 pub(super) struct Check<'c> {
     input: &'c Node,

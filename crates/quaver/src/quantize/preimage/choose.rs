@@ -50,11 +50,13 @@ pub struct Choice {
 /// The fewest fraction bits of each layer, one layer after the other, with which all claims are proved of the quantized network.
 ///
 /// # Claim
-/// If there are schemes, then for each claim and every input of its region the network of [`Quantizer::at`] with these schemes, in real arithmetic, gives an
+/// If there are schemes, then for each claim and every input of its region the network of [`Quantizer::at`] with these schemes, in real
+/// arithmetic, gives an
 /// output that no forbidden polyhedron contains.
 ///
 /// # Why
-/// The last check is about that network from its input to its output: bounds prove a functional of each goal. What was checked of hidden layers only chose bits.
+/// The last check is about that network from its input to its output: bounds prove a functional of each goal. What was checked of hidden layers
+/// only chose bits.
 ///
 /// # Source
 /// Quadapter, algorithm 1 (lines 5 to 15) and algorithm 2 (lines 10 to 19); the share of [`Options::relaxed`]: section 5.1. Ours is [`Options::again`].
@@ -153,7 +155,8 @@ fn attempt(
         let failed = done.iter().filter(|d| !**d).count();
         let allowed = if is_last { 0.0 } else { options.relaxed * done.len() as f64 };
         (trial.failed, trial.checks) = (failed, done.len());
-        if failed > 0 && !(failed as f64 <= allowed) {
+        let is_accepted = failed == 0 || failed as f64 <= allowed;
+        if !is_accepted {
             trial.refused_by = Some(k);
             break;
         }

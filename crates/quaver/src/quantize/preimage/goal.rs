@@ -42,7 +42,8 @@ pub struct Goal {
 /// If an output meets some functional of a goal, it is not in the goal's polyhedron.
 ///
 /// # Why
-/// A functional is one constraint's contrary, or that of a sum of constraints with weights that are not negative: what satisfies all of them satisfies their sum.
+/// A functional is one constraint's contrary, or that of a sum of constraints with weights that are not negative: what satisfies all of them
+/// satisfies their sum.
 ///
 /// # Errors
 /// If a polyhedron is not an intersection of half-spaces with coefficients in f64, or does not fit the output.

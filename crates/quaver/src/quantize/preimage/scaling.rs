@@ -93,7 +93,8 @@ impl Scaling<'_> {
         }
     }
 
-    /// Improves the least of some rows, beginning at a scaling that likely inputs allow: all rows are decided there, and only one that fails is looked at closer.
+    /// Improves the least of some rows, beginning at a scaling that likely inputs allow: all rows are decided there, and only one that fails
+    /// is looked at closer.
     fn exactly(&mut self, rows: Vec<usize>) -> Result<Option<f64>, QuantizeError> {
         let lower = |limit, row: &usize| self.check.likely_limit(limit, self.region, *row, None);
         let limit = rows.iter().fold(MOST, lower);

@@ -77,7 +77,7 @@ fn is_violated(query: &Query, y: &[Ratio]) -> bool {
     let satisfied = |c: &crate::property::Constraint| {
         let sum = c.terms.iter().fold(exact(0.0), |s, (i, a)| s.plus(&a.times(&y[*i])));
         let room = c.bound.minus(&sum);
-        !room.is_negative() && !(c.strict && room.is_zero())
+        !(room.is_negative() || c.strict && room.is_zero())
     };
     query.forbidden.iter().any(|p| p.constraints.iter().all(satisfied))
 }
@@ -213,7 +213,7 @@ fn all_claims_share_their_bits() {
         let quantizer = Quantizer::new(&model).unwrap();
         let first = |claims: &[Preimage]| choose(&quantizer, claims, &options).unwrap().layers[0].fraction;
         let [one, two] = &sets[..] else { continue };
-        let (one, two, both) = (first(&[one.clone()]), first(&[two.clone()]), first(&sets));
+        let (one, two, both) = (first(std::slice::from_ref(one)), first(std::slice::from_ref(two)), first(&sets));
         if let (Some(one), Some(two), Some(both)) = (one, two, both) {
             assert!(both >= one.max(two), "seed {seed}");
             compared += 1;
@@ -281,7 +281,7 @@ fn a_convolution_is_a_matrix() {
     let lowered = lower(&b.finish().unwrap(), &Real).unwrap();
     let chain = Chain::new(&lowered).unwrap();
     let x: Vec<f64> = (0..9).map(|k| f64::from(k) / 8.0).collect();
-    let output = crate::net::execute(&lowered.net, &[x.clone()], 1)[0].center.clone();
+    let output = crate::net::execute(&lowered.net, std::slice::from_ref(&x), 1)[0].center.clone();
     assert_eq!(chain.sketch(&x), output);
     let net = Arc::new(chain.net().0);
     assert_eq!(crate::net::execute(&net, &[x], 1)[0].center, output);
