@@ -18,13 +18,11 @@ pub enum Decision {
 }
 
 /// Wald's test of H0: p >= p0 = 1 - theta^K + delta against H1: p <= p1 = 1 - theta^K - delta, where p is the probability that in a batch of K
-/// random inputs at least
-/// one is proved safe from every trigger.
+/// random inputs at least one is proved safe from every trigger.
 ///
 /// # Source
-/// Quadapter, section 4.2, algorithm 2, lines 2, 9 and 23; Agha and Palmskog, A survey of statistical model checking (2018). Line 23 of the
-/// printed algorithm must read
-/// >= (1 - rho) / sigma.
+/// Quadapter, section 4.2, algorithm 2, lines 2, 9 and 23; Agha and Palmskog, A survey of statistical model checking (2018). Line 23 as printed
+/// has `<=` where it must be `>=`.
 #[derive(Clone, Debug)]
 pub struct Sprt {
     p0: f64,
@@ -39,8 +37,7 @@ pub struct Sprt {
 
 impl Sprt {
     /// A test for triggers with success rate `theta` and batches of `k` inputs, with errors `sigma` (type I) and `rho` (type II) and `delta`,
-    /// half of the width of the
-    /// region of indifference.
+    /// half of the width of the region of indifference.
     ///
     /// # Errors
     /// If a probability is not between 0 and 1, or the errors together are not below 1.

@@ -59,7 +59,7 @@ pub struct Choice {
 /// only chose bits.
 ///
 /// # Source
-/// Quadapter, algorithm 1 (lines 5 to 15) and algorithm 2 (lines 10 to 19); the share of [`Options::relaxed`]: section 5.1. Ours is [`Options::again`].
+/// Quadapter, algorithm 1 (lines 5 to 15) and algorithm 2 (lines 10 to 19); the share of [`Options::relaxed`]: section 5.2. Ours is [`Options::again`].
 ///
 /// # Errors
 /// If the model is no chain, or the claims are not about it.
