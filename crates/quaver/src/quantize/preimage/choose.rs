@@ -51,8 +51,7 @@ pub struct Choice {
 ///
 /// # Claim
 /// If there are schemes, then for each claim and every input of its region the network of [`Quantizer::at`] with these schemes, in real
-/// arithmetic, gives an
-/// output that no forbidden polyhedron contains.
+/// arithmetic, gives an output that no forbidden polyhedron contains.
 ///
 /// # Why
 /// The last check is about that network from its input to its output: bounds prove a functional of each goal. What was checked of hidden layers
