@@ -4,6 +4,7 @@ mod corners;
 pub mod equivalence;
 mod query;
 mod score;
+mod stamp;
 pub mod vnnlib;
 
 use crate::model::ir::DType;
@@ -14,6 +15,7 @@ use crate::num::Ratio;
 pub use corners::{Corners, corners};
 pub use query::{Ball, Constraint, Polyhedron, Query};
 pub(crate) use score::{is_same_map, score};
+pub use stamp::{never_class, stamped};
 
 /// All inputs between two corners, on the input's own grid (integers for an integer input, float32 values for a float
 /// input), corners included.

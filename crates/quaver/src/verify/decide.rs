@@ -299,7 +299,7 @@ impl Decision<'_, '_> {
 
     pub fn attack(&self, gaps: &Gaps, confirm: Confirm) -> Option<Witness> {
         let open: Vec<&Goal> = gaps.open(&self.goals).collect();
-        self.verifier.executed().iter().find_map(|s| {
+        self.verifier.executed().iter().filter(|_| self.options.attack).find_map(|s| {
             let failed = AtomicUsize::new(0);
             let is_slow = s.net().node(s.output).grid != Grid::Integer && is_exact(s.net());
             let confirm = |x: &[f64]| {

@@ -118,6 +118,8 @@ pub struct Options {
     pub memory: usize,
     /// Threads of branch and bound.
     pub threads: usize,
+    /// Whether an attack comes before branch and bound, which follows its own points in any case.
+    pub attack: bool,
     /// Set by another thread to stop the work with what it has.
     pub stop: Option<Arc<AtomicBool>>,
     /// How claims are decided.
@@ -144,6 +146,7 @@ impl Default for Options {
             subproblems: u64::MAX,
             memory: 4 << 30,
             threads: 1,
+            attack: true,
             stop: None,
             engine: Engine::Search,
             tracer: None,
