@@ -17,7 +17,7 @@ use crate::session::{Files, fail};
 #[group(skip)]
 pub struct Args {
     /// Inputs in the models' own type, [N, shape] or [N, elements], each the centre of a ball: FILE.npy, FILE.npz or FILE.npz:ARRAY
-    #[arg(long, value_name = "X.npy", requires = "radius", conflicts_with_all = ["range", "lower", "upper"])]
+    #[arg(long, value_name = "X.npy", conflicts_with_all = ["range", "lower", "upper"])]
     pub inputs: Option<PathBuf>,
     /// Radius of the balls, such as 4/255, 0.03 or, for an integer input, 1step; several are separated by commas
     #[arg(long, value_name = "R", requires = "inputs", value_delimiter = ',', allow_hyphen_values = true)]
@@ -79,6 +79,9 @@ impl<'a> Areas<'a> {
             (0..radii).flat_map(|r| found.iter().map(move |&row| (row, r))).collect::<Vec<_>>()
         };
         if let (Some(path), radii) = (&args.inputs, &args.radius) {
+            if radii.is_empty() {
+                return Err(fail("the radius of the balls is not said", "give --radius R, such as 4/255"));
+            }
             let inputs = Inputs::read(files, std::slice::from_ref(path), lowered)?;
             let radii = radii.iter().map(|r| r.value(lowered)).collect::<Result<Vec<_>>>()?;
             let cases = number(rows(&args.indices, inputs.rows, path)?, radii.len());

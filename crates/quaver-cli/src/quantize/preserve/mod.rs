@@ -1,7 +1,9 @@
 //! `--preserve`: the fewest bits with which a quantized network keeps what the original has.
 
+mod backdoor;
 mod certificates;
 mod folder;
+mod preimage;
 mod report;
 mod strategy;
 mod wanted;
@@ -18,7 +20,7 @@ use quaver::num::Ratio;
 use quaver::quantize::preserve::{
     Account, Candidate, Effort, Event, Floor, Networks, Preservation, PreserveError, Rounding, Task, of_original,
 };
-use quaver::quantize::search::{Exact, Greedy, Search, Space};
+use quaver::quantize::search::{Answer, Exact, Greedy, Search, Space};
 use quaver::quantize::{BiasRule, LayerScheme, WeightRule, learned};
 use quaver::verify::{Options, Verdict};
 
@@ -37,8 +39,8 @@ use wanted::Property;
 #[group(skip)]
 #[command(next_help_heading = "preserve: what a quantized network keeps (direct and preimage)")]
 pub struct Args {
-    /// What is kept: `robustness` of the balls that --inputs and --radius say, or a query (FILE.vnnlib) that no input satisfies; several may be
-    /// given
+    /// What is kept: `robustness` of the balls that --inputs and --radius say; `backdoor`: that no trigger at a place leads to a class, for as many of
+    /// --inputs as a test asks for; or a query (FILE.vnnlib) that no input satisfies; several may be given
     #[arg(long = "preserve", value_name = "WHAT")]
     pub what: Vec<String>,
     /// Classes of the rows of --inputs [default: those that the model gives them]
@@ -47,6 +49,9 @@ pub struct Args {
     /// Share of the rows of --data that the quantized network may get wrong on top of those that the model gets wrong, such as 0.005
     #[arg(long, value_name = "SHARE", requires = "data_labels")]
     accuracy_drop: Option<Ratio>,
+    /// What a bit of each layer costs, such as 1,1,2, instead of --cost
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    costs: Vec<u64>,
     /// How weights are rounded: to the nearest level, or where this saves bits up or down as data says (--data, else --inputs)
     #[arg(long, value_enum, default_value_t = RoundingArg::Nearest)]
     rounding: RoundingArg,
@@ -58,6 +63,10 @@ pub struct Args {
     no_certificates: bool,
     #[command(flatten)]
     checking: Checking,
+    #[command(flatten)]
+    backdoor: backdoor::Args,
+    #[command(flatten)]
+    preimage: preimage::Args,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -70,10 +79,7 @@ enum RoundingArg {
 pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
     let start = Instant::now();
     if job.args.preserve.what.is_empty() {
-        return Err(fail("what is to be kept is not said", "give --preserve robustness, or --preserve QUERY.vnnlib"));
-    }
-    if job.args.method() == Method::Preimage {
-        return Err(fail("--method preimage is not there yet", "use --method direct"));
+        return Err(fail("what is to be kept is not said", "give --preserve robustness or backdoor, or --preserve QUERY.vnnlib"));
     }
     let checker = job.args.preserve.checking.checker()?;
     let setting = Setting::new(job)?;
@@ -82,7 +88,8 @@ pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
     // An interrupt ends the search with what it has.
     let stop = crate::verify::stop_on_interrupt()?;
     let options = options(job, &stop);
-    let (all, failed) = wanted::read(job, &Arc::new(original.clone()), session)?;
+    let method = (job.args.method() == Method::Preimage).then(|| preimage::Method::new(job, &setting)).transpose()?;
+    let (all, failed) = wanted::read(job, &Arc::new(original.clone()), (&options, method.as_ref()), session)?;
     let (properties, dropped) = kept(&original, all, &options)?;
     if !session.json {
         let count = format::count(properties.len(), "property").replace("propertys", "properties");
@@ -103,10 +110,10 @@ pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
     let (known, record) = folder.facts()?;
     let resumed = known.len();
     let mut preservation = Preservation::new(task, effort, known, record);
-    let (space, mut search) = search(job)?;
-    let found = choose(job, &mut preservation, &space, &mut *search)?;
-    let Some((best, account)) = found else { return Err(hopeless(job, &mut preservation, &space)) };
-    let mut strategy = Strategy::new(job, &mut preservation, &space, &*search, best, account)?;
+    let mut strategy = match method {
+        None => by_search(job, &mut preservation)?,
+        Some(method) => by_preimages(job, &mut preservation, method.choose(job, &properties)?)?,
+    };
     (strategy.resumed, strategy.dropped) = (resumed, dropped.into_iter().chain(failed).collect());
     let made = preservation.task().networks.make(&strategy.best)?;
     folder.write_model(&job.file_model(&made.quantized, setting.activations.as_ref())?)?;
@@ -116,6 +123,29 @@ pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
     strategy.seconds = start.elapsed().as_secs_f64();
     folder.write("strategy.json", &serde_json::to_vec_pretty(&strategy.json())?)?;
     report::print(job, &strategy, &folder, session)
+}
+
+/// The strategy of `--method direct`.
+fn by_search(job: &Job<'_>, preservation: &mut Preservation<'_>) -> Result<Strategy> {
+    let (space, mut search) = search(job)?;
+    match choose(job, preservation, &space, &mut *search)? {
+        Some((best, account)) => Ok(Strategy::new(job, preservation, &space, &*search, best, account)?),
+        None => Err(hopeless(job, preservation, &space)),
+    }
+}
+
+/// The strategy of `--method preimage`.
+fn by_preimages(job: &Job<'_>, preservation: &mut Preservation<'_>, found: preimage::Found) -> Result<Strategy> {
+    let most = found.bits.iter().copied().max().unwrap_or(2).max(16);
+    let space = Space::uniform(weights(job)?, 2..=most)?;
+    let mut search = Exact::new(space.clone());
+    search.tell(&found.bits, Answer::Accepted);
+    let best = Candidate { bits: found.bits, rounding: Rounding::Nearest };
+    let account = Account { is_complete: true, ..Account::default() };
+    let mut strategy = Strategy::new(job, preservation, &space, &search, best, account)?;
+    strategy.layers.iter_mut().zip(found.why).for_each(|(layer, why)| (layer.why, layer.below) = (why, None));
+    strategy.preimages = Some(found.seconds);
+    Ok(strategy)
 }
 
 /// The scheme and the arithmetic.
@@ -142,6 +172,11 @@ impl Setting {
         let name = args.refine.how.profile.as_deref().unwrap_or(default);
         let profile = load::profile_for(job.quantizer.model(), Some(name))?;
         Ok(Setting { scheme, activations, profile, arithmetic: name.into() })
+    }
+
+    /// Weights and biases in fixed point, as Quadapter has them.
+    fn is_fixed_point(&self) -> bool {
+        self.scheme.rule == WeightRule::PowerOfTwo && self.scheme.biases == BiasRule::Same
     }
 
     /// The arithmetic in which the original must have a property: exact where the quantized network's is, else float32.
@@ -209,6 +244,16 @@ fn calibration(job: &Job<'_>, session: &Session<'_>, original: &Lowered) -> Resu
     }
 }
 
+/// What a bit of each layer costs.
+fn weights(job: &Job<'_>) -> Result<Vec<u64>> {
+    let (layers, given) = (job.quantizer.layers().len(), &job.args.preserve.costs);
+    match given.len() {
+        0 => Ok(objective(job).weights(layers)),
+        n if n == layers => Ok(given.clone()),
+        n => Err(fail(format!("--costs has {n} numbers, and the model {layers} layers"), "give one for each layer")),
+    }
+}
+
 /// The space of bits, and the search that was asked for.
 fn search(job: &Job<'_>) -> Result<(Space, Box<dyn Search>)> {
     let how = &job.args.refine.how;
@@ -218,8 +263,7 @@ fn search(job: &Job<'_>) -> Result<(Space, Box<dyn Search>)> {
             "use exact or greedy, and --accuracy-drop",
         ));
     }
-    let layers = job.quantizer.layers().len();
-    let weights = objective(job).weights(layers);
+    let (layers, weights) = (job.quantizer.layers().len(), weights(job)?);
     let space = match job.args.bits.clone().unwrap_or(BitsArg::Range(2, 16)) {
         BitsArg::Range(lo, hi) => Space::uniform(weights, lo..=hi),
         BitsArg::List(widths) => Space::among(weights, &widths),

@@ -31,6 +31,8 @@ pub struct Strategy {
     pub certificates: Option<Written>,
     pub resumed: usize,
     pub dropped: Vec<String>,
+    /// Seconds for preimages and for bits, where these were used.
+    pub preimages: Option<(f64, f64)>,
     pub seconds: f64,
 }
 
@@ -85,6 +87,7 @@ impl Strategy {
             certificates: None,
             resumed: 0,
             dropped: vec![],
+            preimages: None,
             seconds: 0.0,
             best,
         })
@@ -124,6 +127,8 @@ impl Strategy {
             "undecided": self.account.undecided,
             "facts_from_before": self.resumed,
             "certificates": self.certificates.as_ref().map(Written::json),
+            "preimage_seconds": self.preimages.map(|p| p.0),
+            "choice_seconds": self.preimages.map(|p| p.1),
             "seconds": self.seconds,
         })
     }

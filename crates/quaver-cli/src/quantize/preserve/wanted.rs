@@ -8,10 +8,13 @@ use quaver::model::lower::Lowered;
 use quaver::net::execute;
 use quaver::property::vnnlib::Problem;
 use quaver::property::{Robustness, Ties};
+use quaver::quantize::preimage::Preimage;
 use quaver::quantize::preserve::Wanted;
+use quaver::verify::Options;
 use quaver::vnnlib;
 
-use super::Job;
+use super::preimage::Method;
+use super::{Job, backdoor};
 use crate::equivalence::Areas;
 use crate::format::argmax;
 use crate::npy::Array;
@@ -22,14 +25,22 @@ use crate::spec::draft::Draft;
 pub struct Property {
     pub wanted: Wanted,
     pub text: String,
+    /// Known already.
+    pub preimage: Option<Preimage>,
 }
 
 /// Everything that --preserve names; beside it, why inputs are left out.
-pub fn read(job: &Job<'_>, original: &Arc<Lowered>, session: &Session<'_>) -> Result<(Vec<Property>, Vec<String>)> {
+pub fn read(
+    job: &Job<'_>,
+    original: &Arc<Lowered>,
+    (options, method): (&Options, Option<&Method>),
+    session: &mut Session<'_>,
+) -> Result<(Vec<Property>, Vec<String>)> {
     let (mut properties, mut left_out) = (vec![], vec![]);
     for what in &job.args.preserve.what {
         match what.as_str() {
             "robustness" => balls(job, original, session, &mut properties, &mut left_out)?,
+            "backdoor" => properties.extend(backdoor::collect(job, original, options, method, session)?),
             path => queries(Path::new(path), original, &mut properties)?,
         }
     }
@@ -70,13 +81,13 @@ fn balls(
         draft.contest(label, false);
         let claim = Robustness { region: area.region, center: Some(area.start), label, ties: Ties::Strict };
         let wanted = Wanted { name, query: claim.query(classes) };
-        properties.push(Property { wanted, text: draft.plain() });
+        properties.push(Property { wanted, text: draft.plain(), preimage: None });
     }
     Ok(())
 }
 
 /// A query about numbers of the model's shapes.
-fn draft(original: &Lowered) -> Draft {
+pub fn draft(original: &Lowered) -> Draft {
     let shape = |id: quaver::net::NodeId| &original.net.node(id).shape;
     Draft::of_shapes(shape(original.net.inputs()[0]), shape(original.net.outputs()[0]))
 }
@@ -91,8 +102,8 @@ fn queries(path: &Path, original: &Arc<Lowered>, properties: &mut Vec<Property>)
     let place = path.display();
     if !path.exists() {
         return Err(fail(
-            format!("--preserve {place}: it is not `robustness` and no file"),
-            "give --preserve robustness, or the path of a query",
+            format!("--preserve {place}: it is neither `robustness` nor `backdoor`, and no file"),
+            "give --preserve robustness or backdoor, or the path of a query",
         ));
     }
     let spec = vnnlib::read(path)?;
@@ -109,7 +120,7 @@ fn queries(path: &Path, original: &Arc<Lowered>, properties: &mut Vec<Property>)
             ));
         }
         let name = if many { format!("{stem}_part{k}") } else { stem.clone() };
-        properties.push(Property { wanted: Wanted { name, query: part.query.clone() }, text: text.clone() });
+        properties.push(Property { wanted: Wanted { name, query: part.query.clone() }, text: text.clone(), preimage: None });
     }
     Ok(())
 }

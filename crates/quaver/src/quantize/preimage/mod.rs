@@ -51,7 +51,8 @@ pub struct Options {
     pub least: u8,
     /// Most fraction bits.
     pub most: u8,
-    /// Share of a hidden layer's bounds that may leave the set. What is proved of the output does not depend on it.
+    /// Share of a hidden layer's bounds that may leave the set. What is proved of the output does not depend on it, nor on whether sets are
+    /// proved: where it is not 0 and no scaling is proved, [`UNPROVED`] is taken.
     pub relaxed: f64,
     /// Whether, where a layer has no width, all layers before it get one bit more than they had and the bits are chosen again.
     pub again: bool,
@@ -67,15 +68,20 @@ impl Default for Options {
     }
 }
 
+/// The scaling of a set that is only a hint.
+pub const UNPROVED: f64 = 0.1;
+
 /// For each hidden affine layer a set of values from which the rest of the network cannot violate a claim.
 ///
 /// # Claim
-/// For every input x of the region and every value z of hidden layer i with (x, z) in set i, the network's own layers after i give an output that no
-/// forbidden polyhedron contains.
+/// Where the scalings from layer i on are proved: for every input x of the region and every value z of hidden layer i with (x, z) in set i, the
+/// network's own layers after i give an output that no forbidden polyhedron contains.
 #[derive(Clone, Debug)]
 pub struct Preimage {
     /// chi of each hidden layer.
     pub scalings: Vec<f64>,
+    /// Whether set i is proved to be mapped into set i + 1, or into what the claim allows.
+    pub proved: Vec<bool>,
     /// What is scaled.
     pub templates: Vec<Template>,
     goals: Vec<Goal>,
@@ -94,7 +100,8 @@ impl Preimage {
     }
 }
 
-/// The preimage of a claim under a float network in real arithmetic; `None` if for some layer no scaling >= 0 is proved.
+/// The preimage of a claim under a float network in real arithmetic; `None` if for some layer no scaling >= 0 is proved (and sets
+/// must be).
 ///
 /// # Claim
 /// That of [`Preimage`].
@@ -108,13 +115,16 @@ pub fn preimage(chain: &Chain, query: &Query, options: &Options) -> Result<Optio
     let (goals, region) = (goals(chain, query)?, query.region.clone());
     let Some(templates) = template::templates(chain, &region) else { return Ok(None) };
     let hidden = templates.len();
-    let mut scalings = vec![0.0; hidden];
+    let (mut scalings, mut proved) = (vec![UNPROVED; hidden], vec![false; hidden]);
     let mut rows = Rows::into_goals(&chain.layers[hidden], &goals);
     for i in (0..hidden).rev() {
         let check = Check::new(chain.input(), &templates[i], &rows);
-        let Some(chi) = scaling::largest(&check, &region, options)? else { return Ok(None) };
-        scalings[i] = chi;
-        rows = Rows::into_set(&chain.layers[i], &templates[i], &templates[i].sides(chi));
+        match scaling::largest(&check, &region, options)? {
+            Some(chi) => (scalings[i], proved[i]) = (chi, true),
+            None if options.relaxed > 0.0 => {}
+            None => return Ok(None),
+        }
+        rows = Rows::into_set(&chain.layers[i], &templates[i], &templates[i].sides(scalings[i]));
     }
-    Ok(Some(Preimage { scalings, templates, goals, region }))
+    Ok(Some(Preimage { scalings, proved, templates, goals, region }))
 }
