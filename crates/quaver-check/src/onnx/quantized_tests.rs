@@ -121,8 +121,7 @@ fn ties_go_to_even_and_the_zero_point_is_added_after() {
 #[test]
 fn an_int32_bias_needs_no_zero_point() {
     let read = |bias: &str| {
-        let product =
-            vec![weights(), node("DequantizeLinear", bias, "b", &[]), node("Gemm", "d w b", "g", &[])];
+        let product = vec![weights(), node("DequantizeLinear", bias, "b", &[]), node("Gemm", "d w b", "g", &[])];
         Small::new([product, quantizer("g", "zy", "y")].concat()).read()
     };
     let (with, without) = (read("bq sb zb").unwrap(), read("bq sb").unwrap());

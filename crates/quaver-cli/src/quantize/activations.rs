@@ -29,10 +29,11 @@ impl Activations {
             Source::Proved => {
                 let lowered = lower(model, &Float32)?;
                 let len = lowered.net.inputs().first().map_or(0, |&id| lowered.net.node(id).len());
-                let Some((lo, hi)) = &args.refine.area.range else {
+                let area = &args.refine.area;
+                let Some((lo, hi)) = area.range.as_ref().or(area.clip.as_ref()) else {
                     return Err(fail(
                         "proved ranges need the inputs they are proved for",
-                        "give --box LO,HI, or --data X.npy",
+                        "give --box LO,HI, or --clip LO,HI with balls, or --data X.npy",
                     ));
                 };
                 let corner = |x: f32| vec![f64::from(x); len];

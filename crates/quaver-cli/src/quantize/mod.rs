@@ -231,7 +231,9 @@ impl<'a> Job<'a> {
         let bits = match args.method() {
             // They have ranges and sets of bits.
             Method::Direct | Method::Preimage => vec![],
-            Method::Round | Method::Learned | Method::Gpfq | Method::Refine => each_layer(&args.bits, quantizer.layers().len())?,
+            Method::Round | Method::Learned | Method::Gpfq | Method::Refine => {
+                each_layer(&args.bits, quantizer.layers().len())?
+            }
         };
         let format = match args.format {
             Some(Format::Float) if args.activations.is_some() => {

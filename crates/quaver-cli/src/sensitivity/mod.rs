@@ -110,7 +110,10 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let profile = load::profile_for(&model, args.profile.as_deref())?;
     let original = lower(&model, &*profile)?;
     if args.data.is_none() && args.radius.is_none() {
-        return Err(fail("there is nothing to measure", "give --data X.npy --data-labels Y.npy, or --radius R, or both"));
+        return Err(fail(
+            "there is nothing to measure",
+            "give --data X.npy --data-labels Y.npy, or --radius R, or both",
+        ));
     }
     let verification = Options { timeout: args.timeout, seed: args.seed, ..Options::default() };
     let (data, balls) = (data(args, &original, session)?, balls(args, &original, session)?);

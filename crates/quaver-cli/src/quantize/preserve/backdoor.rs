@@ -90,7 +90,10 @@ pub fn collect(
     let given = &job.args.preserve.backdoor;
     let (Some(path), Some(target)) = (&job.args.refine.area.inputs, given.target) else {
         let problem = "backdoor-freeness of what is not said";
-        return Err(fail(problem, "give --inputs X.npy, --target CLASS, and --trigger HxW@ROW,COLUMN or --trigger-mask M.npy"));
+        return Err(fail(
+            problem,
+            "give --inputs X.npy, --target CLASS, and --trigger HxW@ROW,COLUMN or --trigger-mask M.npy",
+        ));
     };
     let inputs = Inputs::read(session.files, std::slice::from_ref(path), original)?;
     let elements = elements(job, original, session)?;
@@ -112,9 +115,16 @@ pub fn collect(
             break decision;
         }
     };
-    let told = format!("{} of {} batches have an input that no trigger leads to class {target}", sprt.successes(), sprt.batches());
+    let told = format!(
+        "{} of {} batches have an input that no trigger leads to class {target}",
+        sprt.successes(),
+        sprt.batches()
+    );
     if decision == Decision::Reject {
-        return Err(fail(format!("the test refuses: {told}"), "give another place or class: there may be a backdoor, or it is not proved"));
+        return Err(fail(
+            format!("the test refuses: {told}"),
+            "give another place or class: there may be a backdoor, or it is not proved",
+        ));
     }
     if !session.json {
         session.say(format!("the test accepts: {told}"))?;
@@ -124,7 +134,11 @@ pub fn collect(
 
 /// Rows at random, none twice where there are enough.
 fn batch(rng: &mut StdRng, rows: usize, count: usize) -> Vec<usize> {
-    if rows >= count { sample(rng, rows, count).into_vec() } else { (0..count).map(|_| rng.random_range(0..rows)).collect() }
+    if rows >= count {
+        sample(rng, rows, count).into_vec()
+    } else {
+        (0..count).map(|_| rng.random_range(0..rows)).collect()
+    }
 }
 
 /// Of the inputs on which the claim is proved, the one with the largest margin.
@@ -158,7 +172,8 @@ fn stamp(
     elements: &[usize],
     target: usize,
 ) -> Result<Property> {
-    let range = job.args.refine.area.clip.as_ref().map_or((0.0, 1.0), |(lo, hi)| (lo.ceil_f32().into(), hi.floor_f32().into()));
+    let range =
+        job.args.refine.area.clip.as_ref().map_or((0.0, 1.0), |(lo, hi)| (lo.ceil_f32().into(), hi.floor_f32().into()));
     let x = inputs.batch(row, row + 1).swap_remove(0);
     let classes = original.net.node(original.net.outputs()[0]).len();
     let wrong = |e| fail(format!("row {row}: {e}"), "change --trigger, --clip or --target");
@@ -170,7 +185,11 @@ fn stamp(
     }
     let mut query = never_class(region, target, classes).map_err(wrong)?;
     query.candidates.push(x);
-    Ok(Property { wanted: Wanted { name: format!("row{row}_target{target}"), query }, text: draft.plain(), preimage: None })
+    Ok(Property {
+        wanted: Wanted { name: format!("row{row}_target{target}"), query },
+        text: draft.plain(),
+        preimage: None,
+    })
 }
 
 /// The elements of the trigger.
@@ -183,7 +202,13 @@ fn elements(job: &Job<'_>, original: &Lowered, session: &Session<'_>) -> Result<
         return match mask.len() == node.len() && !set.is_empty() {
             true => Ok(set),
             false => Err(fail(
-                format!("{}: {} elements, {} of them set, for {} inputs", mask.place, mask.len(), set.len(), node.len()),
+                format!(
+                    "{}: {} elements, {} of them set, for {} inputs",
+                    mask.place,
+                    mask.len(),
+                    set.len(),
+                    node.len()
+                ),
                 "give an array of the shape of one input that is not zero where the trigger is",
             )),
         };

@@ -45,7 +45,10 @@ pub fn write(
     let name = &*setting.arithmetic;
     if !(matches!(name, "real" | "ort-fused") || name.starts_with("fixed-point")) {
         if checker.is_some() {
-            return Err(fail(format!("there are no certificates for the arithmetic `{name}` yet"), "leave --certified out"));
+            return Err(fail(
+                format!("there are no certificates for the arithmetic `{name}` yet"),
+                "leave --certified out",
+            ));
         }
         return Ok(None);
     }
@@ -57,7 +60,10 @@ pub fn write(
     let each: Vec<Option<String>> = properties.par_iter().map(|p| job.write(p)).collect::<Result<_>>()?;
     let missing: Vec<String> = each.iter().flatten().cloned().collect();
     if let (Some(_), Some(first)) = (&checker, missing.first()) {
-        return Err(fail(format!("not everything is certified: {first}"), "give more --verify-timeout, or leave --certified out"));
+        return Err(fail(
+            format!("not everything is certified: {first}"),
+            "give more --verify-timeout, or leave --certified out",
+        ));
     }
     let accepted = checker.is_some();
     Ok(Some(Written { count: each.len() - missing.len(), accepted, missing }))

@@ -89,7 +89,10 @@ impl Folder {
             return Ok(());
         }
         Err(fail(
-            format!("{}: it holds facts about another question (model, properties, scheme or data differ)", path.display()),
+            format!(
+                "{}: it holds facts about another question (model, properties, scheme or data differ)",
+                path.display()
+            ),
             "give another --output, or --fresh to forget them",
         ))
     }

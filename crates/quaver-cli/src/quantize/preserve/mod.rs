@@ -79,7 +79,10 @@ enum RoundingArg {
 pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
     let start = Instant::now();
     if job.args.preserve.what.is_empty() {
-        return Err(fail("what is to be kept is not said", "give --preserve robustness or backdoor, or --preserve QUERY.vnnlib"));
+        return Err(fail(
+            "what is to be kept is not said",
+            "give --preserve robustness or backdoor, or --preserve QUERY.vnnlib",
+        ));
     }
     let checker = job.args.preserve.checking.checker()?;
     let setting = Setting::new(job)?;
@@ -122,7 +125,7 @@ pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
     }
     strategy.seconds = start.elapsed().as_secs_f64();
     folder.write("strategy.json", &serde_json::to_vec_pretty(&strategy.json())?)?;
-    report::print(job, &strategy, &folder, session)
+    report::print(&strategy, &folder, session)
 }
 
 /// The strategy of `--method direct`.
@@ -240,7 +243,9 @@ fn calibration(job: &Job<'_>, session: &Session<'_>, original: &Lowered) -> Resu
             let rows = super::rows(path, job.quantizer.model(), session)?;
             Ok(rows[..rows.len().min(ROWS * row)].to_vec())
         }
-        (None, None) => Err(fail("there is nothing to learn rounding from", "give --data X.npy, or --rounding nearest")),
+        (None, None) => {
+            Err(fail("there is nothing to learn rounding from", "give --data X.npy, or --rounding nearest"))
+        }
     }
 }
 
@@ -268,7 +273,8 @@ fn search(job: &Job<'_>) -> Result<(Space, Box<dyn Search>)> {
         BitsArg::Range(lo, hi) => Space::uniform(weights, lo..=hi),
         BitsArg::List(widths) => Space::among(weights, &widths),
     };
-    let space = space.map_err(|e| fail(format!("--bits: {e}"), "give a range such as 2..16, or widths such as 4,8,16"))?;
+    let space =
+        space.map_err(|e| fail(format!("--bits: {e}"), "give a range such as 2..16, or widths such as 4,8,16"))?;
     if space.least().iter().chain(space.most()).any(|b| !(2..=32).contains(b)) {
         return Err(fail("--bits: a weight has 2 to 32 bits", "give a range such as 2..16, or widths such as 4,8,16"));
     }

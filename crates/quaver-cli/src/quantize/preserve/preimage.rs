@@ -97,7 +97,10 @@ impl Method {
         let preimages_took = start.elapsed().as_secs_f64();
         if let Some((property, _)) = properties.iter().zip(&found).find(|(_, f)| f.is_none()) {
             return Err(fail(
-                format!("{}: there is no set of values of some hidden layer that the rest maps to what is wanted", property.wanted.name),
+                format!(
+                    "{}: there is no set of values of some hidden layer that the rest maps to what is wanted",
+                    property.wanted.name
+                ),
                 "leave the property out, give --relaxed 0.25, or use --method direct",
             ));
         }

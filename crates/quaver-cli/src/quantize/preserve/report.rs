@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use super::Job;
 use super::folder::Folder;
 use super::strategy::{Costs, LayerPlan, Strategy};
 use crate::format::{Table, grouped, percent};
@@ -10,17 +9,12 @@ use crate::session::Session;
 use quaver::quantize::preserve::{Mark, Rounding};
 
 /// Prints a strategy, as text or as JSON.
-pub fn print(job: &Job<'_>, strategy: &Strategy, folder: &Folder, session: &mut Session<'_>) -> Result<()> {
+pub fn print(strategy: &Strategy, folder: &Folder, session: &mut Session<'_>) -> Result<()> {
     if session.json {
         return session.line(&strategy.json());
     }
     layers(strategy).write(session.out)?;
-    let account = &strategy.account;
-    let end = if account.is_complete { "to its end" } else { "until time was over" };
-    session.say(format!(
-        "search {end}: {} networks verified, {} refuted, {} undecided, {:.2} s",
-        account.verified, account.refuted, account.undecided, strategy.seconds
-    ))?;
+    session.say(work(strategy))?;
     if strategy.resumed > 0 {
         session.say(format!("{} facts were known from before", grouped(strategy.resumed)))?;
     }
@@ -35,8 +29,20 @@ pub fn print(job: &Job<'_>, strategy: &Strategy, folder: &Folder, session: &mut 
     let total: u32 = strategy.best.bits.iter().map(|b| u32::from(*b)).sum();
     let kept = format!("{} of {} properties proved with {total} bits in all", strategy.properties, strategy.properties);
     session.say(format!("{kept}{rounding}{}", accuracy(strategy)))?;
-    let _ = job;
     session.say(format!("wrote {}", folder.path.display()))
+}
+
+/// What was done.
+fn work(strategy: &Strategy) -> String {
+    if let Some((sets, bits)) = strategy.preimages {
+        return format!("sets of values found in {sets:.2} s, bits in {bits:.2} s; {:.2} s in all", strategy.seconds);
+    }
+    let account = &strategy.account;
+    let end = if account.is_complete { "to its end" } else { "until time was over" };
+    format!(
+        "search {end}: {} networks verified, {} refuted, {} undecided, {:.2} s",
+        account.verified, account.refuted, account.undecided, strategy.seconds
+    )
 }
 
 fn layers(strategy: &Strategy) -> Table {
@@ -53,7 +59,8 @@ fn front(strategy: &Strategy) -> Table {
     for (Costs { bits, bytes, operations }, Mark { candidate, certified, wrong }) in &strategy.front {
         let list = candidate.bits.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
         let learned = if candidate.rounding == Rounding::Learned { " learned" } else { "" };
-        let right = wrong.zip(strategy.rows).map_or("-".into(), |(w, (rows, _))| percent((rows - w) as u64, rows as u64));
+        let right =
+            wrong.zip(strategy.rows).map_or("-".into(), |(w, (rows, _))| percent((rows - w) as u64, rows as u64));
         table.row([
             list + learned,
             bits.to_string(),

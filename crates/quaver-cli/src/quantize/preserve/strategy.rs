@@ -151,7 +151,9 @@ impl Costs {
 
 /// Those that no other is better than in something and as good in the rest: cost, properties, accuracy.
 fn not_dominated(all: Vec<(Costs, Mark)>) -> Vec<(Costs, Mark)> {
-    let key = |(c, m): &(Costs, Mark)| [c.bits, c.bytes, c.operations, u64::MAX - m.certified as u64, m.wrong.unwrap_or(0) as u64];
+    let key = |(c, m): &(Costs, Mark)| {
+        [c.bits, c.bytes, c.operations, u64::MAX - m.certified as u64, m.wrong.unwrap_or(0) as u64]
+    };
     let is_worse = |a: &(Costs, Mark)| {
         let a = key(a);
         all.iter().map(key).any(|b| b != a && b.iter().zip(&a).all(|(b, a)| b <= a))

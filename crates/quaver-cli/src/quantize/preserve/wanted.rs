@@ -120,7 +120,11 @@ fn queries(path: &Path, original: &Arc<Lowered>, properties: &mut Vec<Property>)
             ));
         }
         let name = if many { format!("{stem}_part{k}") } else { stem.clone() };
-        properties.push(Property { wanted: Wanted { name, query: part.query.clone() }, text: text.clone(), preimage: None });
+        properties.push(Property {
+            wanted: Wanted { name, query: part.query.clone() },
+            text: text.clone(),
+            preimage: None,
+        });
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ use crate::model::lower::{LowerError, Lowered};
 use crate::property::Query;
 use crate::verify::{NotAClassifier, Options as Verification, Verdict, Verifier};
 pub use floor::{Data, Floor};
-pub use ledger::{Fact, Point, Reason};
 use ledger::{Asked, Ledger};
+pub use ledger::{Fact, Point, Reason};
 pub use networks::{Candidate, Made, Networks, Rounding};
 pub use survey::Mark;
 

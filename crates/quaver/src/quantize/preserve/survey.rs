@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::networks::Candidate;
-use super::{PreserveError, Preservation};
+use super::{Preservation, PreserveError};
 use crate::quantize::search::Space;
 use crate::verify::{Options as Verification, Verifier};
 
@@ -55,8 +55,7 @@ impl Preservation<'_> {
     fn mark(&mut self, candidate: Candidate) -> Result<Mark, PreserveError> {
         let made = self.task.networks.make(&candidate)?;
         let verifier = Verifier::new(&made.lowered)?;
-        let open: Vec<usize> =
-            (0..self.task.wanted.len()).filter(|&p| !self.ledger.holds(&candidate, p)).collect();
+        let open: Vec<usize> = (0..self.task.wanted.len()).filter(|&p| !self.ledger.holds(&candidate, p)).collect();
         let quick = Verification { subproblems: 0, ..self.effort.verification.clone() };
         self.round((&candidate, &verifier), &open, &quick, false)?;
         let wrong = self.task.floor.as_ref().map(|floor| floor.wrong(&made.lowered, usize::MAX).0);
