@@ -183,11 +183,23 @@ fn no_trigger_leads_to_a_class() {
 fn queries_are_kept_too() {
     let query = scratch("query.vnnlib");
     let claim = ["--inputs", X, "--row", "2", "--radius", "1/64", "--clip", "0,1"];
-    let text = prints(&[&["spec", "robustness", MODEL, "--declare", "real"][..], &claim].concat());
-    fs::write(&query, text).unwrap();
     let out = scratch("queries");
-    let text = prints(&[&["quantize", MODEL, "--preserve", &query, "--output", &out], checked()].concat());
-    assert!(text.contains("1 of 1 properties proved"), "{text}");
+    for (declare, more) in [("real", checked()), ("model", &[])] {
+        let text = prints(&[&["spec", "robustness", MODEL, "--declare", declare][..], &claim].concat());
+        fs::write(&query, text).unwrap();
+        let kept = ["quantize", MODEL, "--preserve", &query, "--output", &out, "--fresh"];
+        let text = prints(&[&kept[..], more].concat());
+        assert!(text.contains("1 of 1 properties proved"), "{text}");
+    }
+}
+
+#[test]
+fn what_the_model_does_not_have_is_left_out_with_an_input() {
+    let out = scratch("left_out");
+    let text = refusal(&balls(&out, "1..3", "1/2"));
+    assert!(text.contains("nothing to keep") && text.contains("an input refutes it"), "{text}");
+    let told: Value = serde_json::from_slice(&fs::read(Path::new(&out).join("left_out.json")).unwrap()).unwrap();
+    assert_eq!((told.as_array().unwrap().len(), told[0]["input"].as_array().unwrap().len()), (2, 64));
 }
 
 /// What facts of a folder say is proved, and that nothing is said twice.

@@ -3,7 +3,7 @@
 mod assignment;
 mod certified;
 pub mod decide;
-mod networks;
+pub mod networks;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -11,8 +11,8 @@ use quaver::model::{onnx, sha256};
 use quaver::quantize::preserve::{Fact, Floor, Networks, Record};
 use serde_json::{Value, json};
 
-use super::Job;
 use super::wanted::Property;
+use super::{Dropped, Job};
 use crate::certify::digest;
 use crate::session::fail;
 
@@ -114,6 +114,20 @@ impl Folder {
     pub fn write_model(&self, model: &Model) -> Result<()> {
         self.write("model.onnx", &onnx::write(model)?).map(|_| ())
     }
+}
+
+/// Writes down what is left out, and the inputs that are to blame.
+pub fn left_out(folder: &Path, dropped: &[Dropped]) -> Result<()> {
+    let path = folder.join("left_out.json");
+    if dropped.is_empty() {
+        // Of an earlier run, if it is there.
+        let _ = std::fs::remove_file(path);
+        return Ok(());
+    }
+    let all: Vec<Value> = dropped.iter().map(|d| json!({ "why": d.why, "input": d.input })).collect();
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, serde_json::to_vec(&all)?));
+    written
+        .map_err(|e| fail(format!("{}: cannot write the file: {e}", path.display()), "give a folder that can be made"))
 }
 
 /// Writes each fact as one line that reaches the system at once.

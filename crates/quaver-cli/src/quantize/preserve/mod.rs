@@ -93,15 +93,17 @@ pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
     let options = options(job, &stop);
     let method = (job.args.method() == Method::Preimage).then(|| preimage::Method::new(job, &setting)).transpose()?;
     let (all, failed) = wanted::read(job, &Arc::new(original.clone()), (&options, method.as_ref()), session)?;
-    let (properties, dropped) = kept(&original, all, &options)?;
+    let (properties, mut dropped) = kept(&original, all, &options)?;
+    dropped.extend(failed);
     if !session.json {
         let count = format::count(properties.len(), "property").replace("propertys", "properties");
         session.say(format!("{}: {count} to keep", job.args.model.display()))?;
-        dropped.iter().chain(&failed).try_for_each(|why| session.say(why))?;
+        dropped.iter().try_for_each(|d| session.say(&d.why))?;
     }
+    folder::left_out(&job.args.output, &dropped)?;
     if properties.is_empty() {
         return Err(fail(
-            format!("nothing to keep: {}", dropped.first().map_or("no property is given", |d| d)),
+            format!("nothing to keep: {}", dropped.first().map_or("no property is given", |d| &d.why)),
             "give inputs that the model classifies as --labels say, a smaller --radius, or more --verify-timeout",
         ));
     }
@@ -117,7 +119,7 @@ pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
         None => by_search(job, &mut preservation)?,
         Some(method) => by_preimages(job, &mut preservation, method.choose(job, &properties)?)?,
     };
-    (strategy.resumed, strategy.dropped) = (resumed, dropped.into_iter().chain(failed).collect());
+    (strategy.resumed, strategy.dropped) = (resumed, dropped.into_iter().map(|d| d.why).collect());
     let made = preservation.task().networks.make(&strategy.best)?;
     folder.write_model(&job.file_model(&made.quantized, setting.activations.as_ref())?)?;
     if !job.args.preserve.no_certificates {
@@ -171,7 +173,7 @@ impl Setting {
             None => BiasRule::Same,
         };
         let scheme = LayerScheme { bits: 2, rule, per_channel: args.per_channel, biases };
-        let default = if activations.is_some() { "ort-fused" } else { "real" };
+        let default = if activations.is_some() { "ort-fused" } else { wanted::arithmetic(&args.preserve.what)? };
         let name = args.refine.how.profile.as_deref().unwrap_or(default);
         let profile = load::profile_for(job.quantizer.model(), Some(name))?;
         Ok(Setting { scheme, activations, profile, arithmetic: name.into() })
@@ -201,8 +203,15 @@ fn options(job: &Job<'_>, stop: &Arc<AtomicBool>) -> Options {
     Options { timeout: how.verify_timeout, seed: how.seed, threads, stop: Some(stop.clone()), ..Options::default() }
 }
 
+/// A property that is left out.
+pub struct Dropped {
+    why: String,
+    /// An input that refutes it.
+    input: Option<Vec<f64>>,
+}
+
 /// The properties that the original has, and why the others are left out.
-fn kept(original: &Lowered, all: Vec<Property>, options: &Options) -> Result<(Vec<Property>, Vec<String>)> {
+fn kept(original: &Lowered, all: Vec<Property>, options: &Options) -> Result<(Vec<Property>, Vec<Dropped>)> {
     let wanted: Vec<_> = all.iter().map(|p| p.wanted.clone()).collect();
     let verdicts = of_original(original, &wanted, &Options { threads: 1, ..options.clone() })?;
     let (mut kept, mut dropped) = (vec![], vec![]);
@@ -210,11 +219,13 @@ fn kept(original: &Lowered, all: Vec<Property>, options: &Options) -> Result<(Ve
         let name = &property.wanted.name;
         match verdict {
             Verdict::Holds(_) => kept.push(property),
-            Verdict::Violated(_) => {
-                dropped.push(format!("{name}: left out, for the model itself does not have it (an input refutes it)"));
+            Verdict::Violated(w) => {
+                let why = format!("{name}: left out, for the model itself does not have it (an input refutes it)");
+                dropped.push(Dropped { why, input: Some(w.input().to_vec()) });
             }
             Verdict::Undecided(u) => {
-                dropped.push(format!("{name}: left out, for it is not proved of the model itself: {}", u.why));
+                let why = format!("{name}: left out, for it is not proved of the model itself: {}", u.why);
+                dropped.push(Dropped { why, input: None });
             }
         }
     }

@@ -14,7 +14,7 @@ use quaver::verify::Options;
 use quaver::vnnlib;
 
 use super::preimage::Method;
-use super::{Job, backdoor};
+use super::{Dropped, Job, backdoor};
 use crate::equivalence::Areas;
 use crate::format::argmax;
 use crate::npy::Array;
@@ -35,7 +35,7 @@ pub fn read(
     original: &Arc<Lowered>,
     (options, method): (&Options, Option<&Method>),
     session: &mut Session<'_>,
-) -> Result<(Vec<Property>, Vec<String>)> {
+) -> Result<(Vec<Property>, Vec<Dropped>)> {
     let (mut properties, mut left_out) = (vec![], vec![]);
     for what in &job.args.preserve.what {
         match what.as_str() {
@@ -53,7 +53,7 @@ fn balls(
     original: &Lowered,
     session: &Session<'_>,
     properties: &mut Vec<Property>,
-    left_out: &mut Vec<String>,
+    left_out: &mut Vec<Dropped>,
 ) -> Result<()> {
     let area = &job.args.refine.area;
     if area.inputs.is_none() {
@@ -73,7 +73,8 @@ fn balls(
         let radius = areas.radii.len() > 1;
         let name = format!("row{}{}", area.row, if radius { format!("_radius{}", area.radius) } else { String::new() });
         if label != class {
-            left_out.push(format!("{name}: left out, for the model gives it class {class} and not {label}"));
+            let why = format!("{name}: left out, for the model gives it class {class} and not {label}");
+            left_out.push(Dropped { why, input: Some(area.start) });
             continue;
         }
         let mut draft = draft(original);
@@ -95,6 +96,14 @@ pub fn draft(original: &Lowered) -> Draft {
 /// The classes of rows.
 fn labels(path: &Path, rows: usize, original: &Lowered, session: &Session<'_>) -> Result<Vec<usize>> {
     crate::robustness::labels(&Array::read(session.files, path)?, rows, original)
+}
+
+/// The arithmetic that is meant where none is named: exact, unless a query declares float32.
+pub fn arithmetic(what: &[String]) -> Result<&'static str> {
+    let files = what.iter().map(Path::new).filter(|path| path.is_file());
+    let each = files.map(|path| Ok(crate::verify::networks::default_profile(&vnnlib::read(path)?)));
+    let each: Vec<&str> = each.collect::<Result<_>>()?;
+    Ok(if each.contains(&"float32") { "float32" } else { "real" })
 }
 
 /// The parts of a query.
