@@ -55,6 +55,7 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once")]
 enum Command {
     Inspect(inspect::Args),
     Run(run::Args),

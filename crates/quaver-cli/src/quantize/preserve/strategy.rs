@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Job;
 use super::certificates::Written;
+use crate::format::number;
 
 /// Costs of a network.
 #[derive(Clone, Copy, PartialEq)]
@@ -65,7 +66,7 @@ impl Strategy {
                 name: layer.name.clone(),
                 bits: *bits,
                 integer: integer.then(|| i32::from(*bits) + scale.log2() as i32),
-                why: obstacle.map_or("the fewest allowed".into(), |o| why_not(preservation, o)),
+                why: obstacle.map_or("the fewest allowed".into(), |o| why_not(preservation, &best, o)),
                 below: obstacle.map(|o| (o.clone(), point(preservation, o))),
             }
         };
@@ -185,12 +186,20 @@ fn point(preservation: &Preservation<'_>, obstacle: &Obstacle) -> Option<Point> 
     }
 }
 
-fn why_not(preservation: &Preservation<'_>, obstacle: &Obstacle) -> String {
+fn why_not(preservation: &Preservation<'_>, best: &Candidate, obstacle: &Obstacle) -> String {
     let fewer = obstacle.fewer;
+    let mut lowered = best.clone();
+    lowered.bits[obstacle.layer] = fewer;
     match obstacle.below {
         Below::Refuted(Because::Counterexample(n)) => format!("with {fewer} {}", reason_text(preservation, n)),
         Below::Refuted(Because::Floor) => format!("{fewer} are too few whatever the other layers have"),
-        Below::Undecided => format!("with {fewer} not everything was proved in time"),
+        Below::Undecided => match preservation.open(&lowered) {
+            Some((property, bound)) => {
+                let name = &preservation.task().wanted[property].name;
+                format!("with {fewer} {name} is not proved in time (margin at least {})", number(bound))
+            }
+            None => format!("with {fewer} not everything was proved in time"),
+        },
         Below::NotTried => format!("{fewer} was not tried"),
         Below::Accepted => format!("{fewer} would do, and cost as much"),
     }

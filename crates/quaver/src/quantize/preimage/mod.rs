@@ -107,7 +107,7 @@ impl Preimage {
 /// That of [`Preimage`].
 ///
 /// # Why
-/// Set i is mapped into set i + 1 at the same input (the last one into the goals) by [`scaling::largest`], for each i.
+/// Set i is mapped into set i + 1 at the same input (the last one into the goals) by `scaling::largest`, for each i.
 ///
 /// # Errors
 /// If the claim is not about linear constraints on the chain's output, or its region does not fit.

@@ -105,6 +105,8 @@ struct Seen {
     classified: Option<(usize, usize)>,
     /// Properties that were proved.
     holds: BTreeSet<usize>,
+    /// A property that was not decided in time, and what was proved of its margin.
+    open: Option<(usize, f64)>,
 }
 
 /// Everything that is known.
@@ -145,6 +147,16 @@ impl Ledger {
     /// How many properties were proved of a network.
     pub fn certified(&self, candidate: &Candidate) -> usize {
         self.seen.get(candidate).map_or(0, |s| s.holds.len())
+    }
+
+    /// A property of a network that was not decided in time.
+    pub fn open(&self, candidate: &Candidate) -> Option<(usize, f64)> {
+        self.seen.get(candidate)?.open
+    }
+
+    /// Notes such a property.
+    pub fn leave_open(&mut self, candidate: &Candidate, property: usize, bound: f64) {
+        self.seen.entry(candidate.clone()).or_default().open = Some((property, bound));
     }
 
     pub fn refuted_by(&self, candidate: &Candidate) -> Option<Reason> {

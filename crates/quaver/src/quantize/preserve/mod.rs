@@ -182,6 +182,11 @@ impl<'t> Preservation<'t> {
         self.ledger.points()
     }
 
+    /// A property of a network that was not decided in time, and a lower bound on its margin.
+    pub fn open(&self, candidate: &Candidate) -> Option<(usize, f64)> {
+        self.ledger.open(candidate)
+    }
+
     /// Asks what is known of vectors with some rounding.
     pub fn ask_about<T>(&mut self, rounding: Rounding, ask: impl FnOnce(&mut dyn Oracle) -> T) -> T {
         ask(&mut Asked::new(&mut self.ledger, &self.task, rounding))
@@ -319,7 +324,10 @@ impl<'t> Preservation<'t> {
                     refuted = true;
                 }
                 Some(Verdict::Holds(_)) => {}
-                Some(Verdict::Undecided(_)) => open.insert(0, property),
+                Some(Verdict::Undecided(unfinished)) => {
+                    self.ledger.leave_open(candidate, property, unfinished.bound);
+                    open.insert(0, property);
+                }
                 None => open.push(property),
             }
             let fact = verdict.and_then(|v| Fact::from_verdict(candidate, property, &v));
