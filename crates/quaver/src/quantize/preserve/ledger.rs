@@ -134,11 +134,6 @@ impl Ledger {
         &self.points
     }
 
-    /// The points of a property, the last first.
-    pub fn inside(&self, property: usize) -> impl Iterator<Item = Vec<f64>> {
-        self.points.iter().rev().filter(move |p| p.property == property).map(|p| p.input.clone())
-    }
-
     /// Whether a property was proved of a network.
     pub fn holds(&self, candidate: &Candidate, property: usize) -> bool {
         self.seen.get(candidate).is_some_and(|s| s.holds.contains(&property))

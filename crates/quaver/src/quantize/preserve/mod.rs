@@ -290,11 +290,11 @@ impl<'t> Preservation<'t> {
             if hurry && over.load(Ordering::Relaxed) {
                 return Ok((number, None));
             }
-            let mut query = self.task.wanted[number].query.clone();
-            query.candidates.extend(self.ledger.inside(number));
+            // Known inputs were executed already.
+            let query = &self.task.wanted[number].query;
             let timeout = options.timeout.min(self.deadline.saturating_duration_since(Instant::now()));
             let options = Verification { threads: if many { 1 } else { threads }, timeout, ..options.clone() };
-            let verdict = verifier.decide(&query, &options)?;
+            let verdict = verifier.decide(query, &options)?;
             let ends = match &verdict {
                 Verdict::Violated(_) => true,
                 Verdict::Undecided(_) => is_full,
