@@ -120,10 +120,12 @@ fn read(window: &Window, input: &[usize], output: &[usize], mut position: usize,
 /// At most `most` of 0..total: all, or one of each of as many equal parts, at another place in each part.
 fn picked(total: usize, most: usize) -> impl Iterator<Item = usize> {
     let count = total.min(most);
-    let part = total as f64 / count.max(1) as f64;
-    // Multiples of the golden ratio fill the unit interval evenly.
-    let place = move |i: usize| ((i as f64 + (i as f64 * 0.618_033_988_75).fract()) * part) as usize;
-    (0..count).map(move |i| if count == total { i } else { place(i).min(total - 1) })
+    let start = move |i: usize| (i as u128 * total as u128 / count as u128) as usize;
+    (0..count).map(move |i| {
+        // Multiples of the golden ratio fill the unit interval evenly.
+        let share = (i as f64 * 0.618_033_988_75).fract();
+        start(i) + ((start(i + 1) - start(i)) as f64 * share) as usize
+    })
 }
 
 #[cfg(test)]

@@ -52,7 +52,9 @@ pub fn write(
         }
         return Ok(None);
     }
-    let path = folder.path.join("certificates");
+    let path = folder.certificates();
+    // Those of an earlier network say nothing of this one.
+    let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
     let model = folder.model();
     let lowered = Arc::new(lower(&crate::load::model(Files::Disk, &model)?, &*setting.profile)?);

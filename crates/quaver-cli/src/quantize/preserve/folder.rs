@@ -50,6 +50,9 @@ impl Folder {
         let path = self.path.join(FACTS);
         let place = || path.display().to_string();
         let (known, end) = if self.fresh { (vec![], 0) } else { self.known(&path)? };
+        if end == 0 {
+            self.clear();
+        }
         let mut file = OpenOptions::new().create(true).append(false).truncate(false).write(true).open(&path);
         let file = file.as_mut().map_err(|e| fail(format!("{}: {e}", place()), "check that the folder can be written"));
         let file = file?;
@@ -60,6 +63,19 @@ impl Folder {
             writeln!(file, "{}", self.header).with_context(place)?;
         }
         Ok((known, recorder(file, place())))
+    }
+
+    /// Takes away what was written for another question, if anything was.
+    fn clear(&self) {
+        for name in ["model.onnx", "strategy.json"] {
+            let _ = std::fs::remove_file(self.path.join(name));
+        }
+        let _ = std::fs::remove_dir_all(self.certificates());
+    }
+
+    /// Where certificates are.
+    pub fn certificates(&self) -> PathBuf {
+        self.path.join("certificates")
     }
 
     /// Facts of an earlier run, and where the last whole line ends.

@@ -29,7 +29,7 @@ use super::refine::{Cost, MOST, SearchArg, answer_word, objective};
 use super::{BitsArg, Job, Method, Scheme};
 use crate::certify::Checking;
 use crate::session::{Session, fail};
-use crate::{format, load, progress};
+use crate::{load, progress};
 use folder::Folder;
 use strategy::Strategy;
 use wanted::Property;
@@ -96,8 +96,8 @@ pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
     let (properties, mut dropped) = kept(&original, all, &options)?;
     dropped.extend(failed);
     if !session.json {
-        let count = format::count(properties.len(), "property").replace("propertys", "properties");
-        session.say(format!("{}: {count} to keep", job.args.model.display()))?;
+        let what = if properties.len() == 1 { "property" } else { "properties" };
+        session.say(format!("{}: {} {what} to keep", job.args.model.display(), properties.len()))?;
         dropped.iter().try_for_each(|d| session.say(&d.why))?;
     }
     folder::left_out(&job.args.output, &dropped)?;
