@@ -61,7 +61,7 @@ fn json_is_what_the_other_commands_say() {
     // One layer at 2 bits, the others so wide that nothing changes.
     let out = scratch("one.onnx");
     prints(&["quantize", "models/iris_float.onnx", "--output", &out, "--bits", "2,30,30"]);
-    let balls = ["--data-labels", "models/iris_y.npy", "--inputs", "models/iris_x.npy"];
+    let balls = ["--labels", "models/iris_y.npy", "--inputs", "models/iris_x.npy"];
     let robust = objects(&[&["robustness", &out][..], &balls, &BALLS[..4]].concat());
     let found = at(&lines, 0, 2);
     let holds = robust.iter().filter(|l| l["verdict"] == json!("holds")).count() as u64;
