@@ -10,6 +10,7 @@ use quaver::model::lower::Lowered;
 use quaver::net::execute;
 use quaver::num::Ratio;
 use quaver::property::{self, Robustness};
+use quaver::quantize::Data;
 use quaver::verify::{Options, Verdict, Verifier, Witness};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -386,6 +387,19 @@ pub fn labels(array: &Array, rows: usize, lowered: &Lowered) -> Result<Vec<usize
         })
     };
     (0..array.len()).map(label).collect()
+}
+
+/// Rows and the class of each, if both are named.
+pub fn labelled(
+    data: &Option<PathBuf>,
+    labelled: &Option<PathBuf>,
+    lowered: &Lowered,
+    session: &Session<'_>,
+) -> Result<Option<Data>> {
+    let (Some(path), Some(of)) = (data, labelled) else { return Ok(None) };
+    let inputs = Inputs::read(session.files, std::slice::from_ref(path), lowered)?;
+    let labels = labels(&Array::read(session.files, of)?, inputs.rows, lowered)?;
+    Ok(Some(Data { rows: inputs.batch(0, inputs.rows).swap_remove(0), labels }))
 }
 
 /// `[3] 0.25 -> 0.5, ...` for the elements that differ.

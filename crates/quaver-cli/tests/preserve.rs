@@ -1,44 +1,21 @@
 //! `quaver quantize --preserve` as its users see it.
 
+mod program;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use npyz::WriterBuilder;
+use program::{command, prints, refusal};
 use quaver::model::build::ModelBuilder;
 use quaver::model::ir::{DType, Op, Tensor};
 use quaver::model::onnx;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quaver"));
-    command.args(args).current_dir(root());
-    command
-}
-
-fn quaver(args: &[&str]) -> Output {
-    command(args).output().unwrap()
-}
-
-fn prints(args: &[&str]) -> String {
-    let output = quaver(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refusal(args: &[&str]) -> String {
-    let output = quaver(args);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8(output.stderr).unwrap()
-}
 
 /// A folder that is not there yet.
 fn scratch(name: &str) -> String {

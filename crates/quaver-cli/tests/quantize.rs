@@ -1,31 +1,12 @@
 //! `quaver quantize` as its users see it.
 
+mod program;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
 
+use program::{prints, refusal, root};
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Runs the program in the repository's root.
-fn quaver(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quaver")).args(args).current_dir(root()).output().unwrap()
-}
-
-fn prints(args: &[&str]) -> String {
-    let output = quaver(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refusal(args: &[&str]) -> String {
-    let output = quaver(args);
-    assert_eq!(output.status.code(), Some(2), "{args:?}");
-    String::from_utf8(output.stderr).unwrap()
-}
 
 fn scratch(name: &str) -> String {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("quantize");

@@ -1,22 +1,12 @@
 //! `quaver sensitivity` as its users see it.
 
+mod program;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
 
+use program::{command, prints};
 use serde_json::{Value, json};
-
-/// Runs the program in the repository's root.
-fn quaver(args: &[&str]) -> Output {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    Command::new(env!("CARGO_BIN_EXE_quaver")).args(args).current_dir(root).output().unwrap()
-}
-
-fn prints(args: &[&str]) -> String {
-    let output = quaver(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 fn objects(args: &[&str]) -> Vec<Value> {
     let with_json = [args, &["--json"]].concat();
@@ -93,7 +83,7 @@ fn refusals_say_what_to_do() {
         (&["--bits", "9"], ["not a range of bits", "4..8"]),
         (&["--radius", "0.1", "--inputs", "models/digits_x.npy"], ["does not fit input", "[N, 4]"]),
     ] {
-        let output = quaver(&[&IRIS[..2], options].concat());
+        let output = command(&[&IRIS[..2], options].concat()).output().unwrap();
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{options:?}: {message}");
         assert!(parts.iter().all(|p| message.contains(p)), "{options:?}: {message}");

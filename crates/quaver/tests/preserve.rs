@@ -12,10 +12,10 @@ use quaver::model::profile::{Profile, Real};
 use quaver::net::execute;
 use quaver::property::{Region, Robustness, Ties};
 use quaver::quantize::preserve::{
-    Candidate, Data, Effort, Fact, Floor, Networks, Preservation, Record, Rounding, Task, Wanted, of_original,
+    Candidate, Effort, Fact, Floor, Networks, Preservation, Record, Rounding, Task, Wanted, of_original,
 };
 use quaver::quantize::search::{Exact, Greedy, Search, Space};
-use quaver::quantize::{LayerScheme, Quantizer, WeightRule, learned};
+use quaver::quantize::{Data, LayerScheme, Quantizer, WeightRule, learned};
 use quaver::verify::{Options, Verdict, Verifier};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -14,15 +14,16 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::ValueEnum;
 use quaver::model::ir::Model;
-use quaver::model::lower::lower;
+use quaver::model::lower::{Lowered, lower};
 use quaver::model::onnx;
 use quaver::model::profile::Float32;
 use quaver::num::Ratio;
 use quaver::quantize::qdq::to_qdq;
-use quaver::quantize::{BiasRule, Quantized, Quantizer, WeightRule};
+use quaver::quantize::{BiasRule, Data, Quantized, Quantizer, WeightRule};
 
 use crate::inputs::Inputs;
 use crate::load;
+use crate::robustness::labelled;
 use crate::session::{Session, fail};
 use activations::Activations;
 pub use refine::widths;
@@ -246,6 +247,11 @@ impl<'a> Job<'a> {
         };
         let data = args.data.as_deref().map(|path| rows(path, &model, session)).transpose()?;
         Ok(Job { args, quantizer, bits, data, format })
+    }
+
+    /// Rows and classes for accuracy, if there are any.
+    fn labelled(&self, original: &Lowered, session: &Session<'_>) -> Result<Option<Data>> {
+        labelled(&self.args.data, &self.args.refine.how.data_labels, original, session)
     }
 
     /// The rows of --data.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::ValueEnum;
 use quaver::model::lower::{Lowered, lower};
-use quaver::quantize::refine::{Account, Data, Effort, Event, Place, Refinement, Task};
+use quaver::quantize::refine::{Account, Effort, Event, Place, Refinement, Task};
 use quaver::quantize::search::nsga2::Options as Nsga2;
 use quaver::quantize::search::{
     Answer, Because, Below, Bits, Evolution, Exact, Greedy, Objective, Obstacle, Search, Space, obstacles,
@@ -21,9 +21,6 @@ use super::{Job, Scheme};
 use crate::ball::seconds;
 use crate::equivalence::{AreaArgs, Areas, RelationArgs, words};
 use crate::format::{self, Table};
-use crate::inputs::Inputs;
-use crate::npy::Array;
-use crate::robustness::labels;
 use crate::session::{Session, fail};
 use crate::{load, progress};
 
@@ -157,7 +154,7 @@ pub fn quantize(job: &Job<'_>, session: &mut Session<'_>) -> Result<Quantized> {
     let rule = args.scheme.unwrap_or(Scheme::Ceg4n).into();
     let biases = args.bias.map_or(quaver::quantize::BiasRule::Same, |b| b.0);
     let scheme = LayerScheme { bits: 2, rule, per_channel: args.per_channel, biases };
-    let data = data(job, &original, session)?;
+    let data = job.labelled(&original, session)?;
     if !session.json {
         let count = format::count(places.len(), areas.name());
         session.say(format!("{}: {} on {count}", args.model.display(), words(&relation)))?;
@@ -215,14 +212,6 @@ pub fn answer_word(answer: Answer) -> &'static str {
 fn place(areas: &Areas<'_>, i: usize, original: &Lowered) -> Result<Place> {
     let area = areas.at(i, original, original)?;
     Ok(Place { region: area.region, inside: area.inside, center: Some(area.start) })
-}
-
-/// Rows and classes for accuracy.
-pub fn data(job: &Job<'_>, original: &Lowered, session: &Session<'_>) -> Result<Option<Data>> {
-    let (Some(path), Some(data)) = (&job.args.refine.how.data_labels, &job.args.data) else { return Ok(None) };
-    let inputs = Inputs::read(session.files, std::slice::from_ref(data), original)?;
-    let labels = labels(&Array::read(session.files, path)?, inputs.rows, original)?;
-    Ok(Some(Data { rows: inputs.batch(0, inputs.rows).swap_remove(0), labels }))
 }
 
 /// What is minimised.

@@ -12,7 +12,6 @@ use quaver::model::lower::{Lowered, lower};
 use quaver::num::Ratio;
 use quaver::property::{self, Robustness, Ties};
 use quaver::quantize::one_layer::{Loss, Measured, Measures, OneLayer};
-use quaver::quantize::refine::Data;
 use quaver::quantize::{BiasRule, LayerScheme, Quantizer, WeightRule};
 use quaver::verify::Options;
 
@@ -20,7 +19,7 @@ use crate::ball::{Radius, Rows, clip, rows, seconds};
 use crate::inputs::Inputs;
 use crate::npy::Array;
 use crate::quantize::{Bias, Scheme, widths};
-use crate::robustness::{classes, labels};
+use crate::robustness::{classes, labelled, labels};
 use crate::session::{Session, fail};
 use crate::{load, progress};
 
@@ -116,7 +115,8 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         ));
     }
     let verification = Options { timeout: args.timeout, seed: args.seed, ..Options::default() };
-    let (data, balls) = (data(args, &original, session)?, balls(args, &original, session)?);
+    let (data, balls) =
+        (labelled(&args.data, &args.data_labels, &original, session)?, balls(args, &original, session)?);
     let measures = Measures { profile: &*profile, data, balls, verification };
     let one = OneLayer::new(&quantizer, args.layer_scheme(), measures)?;
     let report = report::Report { args, original: &original, one: &one };
@@ -149,14 +149,6 @@ impl Args {
     fn rule(&self) -> WeightRule {
         self.scheme.into()
     }
-}
-
-/// Rows and classes for accuracy.
-fn data(args: &Args, original: &Lowered, session: &Session<'_>) -> Result<Option<Data>> {
-    let (Some(path), Some(of)) = (&args.data, &args.data_labels) else { return Ok(None) };
-    let inputs = Inputs::read(session.files, std::slice::from_ref(path), original)?;
-    let labels = labels(&Array::read(session.files, of)?, inputs.rows, original)?;
-    Ok(Some(Data { rows: inputs.batch(0, inputs.rows).swap_remove(0), labels }))
 }
 
 /// The balls, with the class of each.

@@ -2,6 +2,7 @@
 
 use crate::model::ir::Model;
 use crate::model::lower::LowerError;
+use crate::verify::NotAClassifier;
 
 /// What is wrong, where, and what to do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -19,6 +20,20 @@ pub enum QuantizeError {
     /// The model has no meaning under the profile that its values are computed with.
     #[error(transparent)]
     Lower(#[from] LowerError),
+}
+
+/// Why nothing is known of a quantized network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// It cannot be quantized so.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// It has no meaning under the profile.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// A property does not fit it.
+    #[error(transparent)]
+    Verify(#[from] NotAClassifier),
 }
 
 impl QuantizeError {

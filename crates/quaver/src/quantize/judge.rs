@@ -113,8 +113,3 @@ impl Forbidden {
         if unsure { Said::Unsure } else { Said::Agrees(nearest) }
     }
 }
-
-/// The first largest of some numbers.
-pub fn first_largest(y: &[f64]) -> usize {
-    (0..y.len()).fold(0, |best, i| if y[i] > y[best] { i } else { best })
-}

@@ -8,6 +8,7 @@
 //! `docs/quantize.md`.
 
 pub mod activations;
+mod data;
 mod error;
 pub mod gpfq;
 mod judge;
@@ -20,11 +21,13 @@ pub mod preserve;
 pub mod qdq;
 mod quantizer;
 pub mod refine;
+mod round;
 pub mod scheme;
 pub mod search;
 pub mod sprt;
 
-pub use error::QuantizeError;
+pub use data::Data;
+pub use error::{NetworkError, QuantizeError};
 pub use layers::{Kind, Layer, Parameter, layers};
 pub use quantizer::{Quantized, QuantizedLayer, QuantizedTensor, Quantizer, quantize_weights};
 pub use scheme::{BiasRule, LayerScheme, Levels, WeightRule};

@@ -2,28 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::refine::Data;
-use super::{LayerScheme, QuantizeError, Quantizer};
+use super::data::{Data, first_largest, reference};
+use super::{LayerScheme, NetworkError, Quantizer};
 use crate::model::ir::Model;
-use crate::model::lower::{LowerError, Lowered, lower};
+use crate::model::lower::lower;
 use crate::model::profile::Profile;
-use crate::net::execute;
 use crate::property::Robustness;
 use crate::verify::{NotAClassifier, Options, Verdict, Verifier};
-
-/// Why nothing was measured.
-#[derive(Debug, thiserror::Error)]
-pub enum MeasureError {
-    /// The layer cannot be quantized so.
-    #[error(transparent)]
-    Quantize(#[from] QuantizeError),
-    /// A network has no meaning under the profile.
-    #[error(transparent)]
-    Lower(#[from] LowerError),
-    /// A ball does not fit, or the model is no classifier.
-    #[error(transparent)]
-    Verify(#[from] NotAClassifier),
-}
 
 /// What is measured.
 pub struct Measures<'m> {
@@ -93,7 +78,7 @@ impl<'m> OneLayer<'m> {
     ///
     /// # Errors
     /// If it has no meaning under the profile, or a ball does not fit.
-    pub fn new(quantizer: &'m Quantizer, scheme: LayerScheme, measures: Measures<'m>) -> Result<Self, MeasureError> {
+    pub fn new(quantizer: &'m Quantizer, scheme: LayerScheme, measures: Measures<'m>) -> Result<Self, NetworkError> {
         let all: Vec<usize> = (0..measures.balls.len()).collect();
         let float = measures.of(quantizer.model(), &all)?;
         let kept = all.into_iter().filter(|&b| float.margins[b].proved).collect();
@@ -117,7 +102,7 @@ impl<'m> OneLayer<'m> {
     ///
     /// # Panics
     /// If there is no such layer.
-    pub fn at(&self, layer: usize, bits: u8) -> Result<Measured, MeasureError> {
+    pub fn at(&self, layer: usize, bits: u8) -> Result<Measured, NetworkError> {
         let model = self.quantizer.only(layer, &LayerScheme { bits, ..self.scheme })?;
         self.measures.of(&model, &self.kept)
     }
@@ -135,24 +120,14 @@ impl<'m> OneLayer<'m> {
 }
 
 impl Measures<'_> {
-    fn of(&self, model: &Model, balls: &[usize]) -> Result<Measured, MeasureError> {
+    fn of(&self, model: &Model, balls: &[usize]) -> Result<Measured, NetworkError> {
         let lowered = lower(model, self.profile)?;
-        let accuracy = self.data.as_ref().map(|data| accuracy(&lowered, data));
+        let accuracy = self.data.as_ref().map(|data| data.share(reference(&lowered), first_largest));
         let verifier = Verifier::new(&lowered)?;
         let margin = |&b: &usize| margin(&verifier, &self.balls[b], &self.verification);
         let margins = balls.par_iter().map(margin).collect::<Result<_, _>>()?;
         Ok(Measured { accuracy, margins })
     }
-}
-
-/// The share of data whose first largest output is the label: of the first of several runtimes, by the net's reference values.
-fn accuracy(lowered: &Lowered, data: &Data) -> f64 {
-    let net = &lowered.members.first().unwrap_or(lowered).net;
-    let outputs = &execute(net, std::slice::from_ref(&data.rows), data.labels.len())[0].center;
-    let largest = |y: &[f64]| (0..y.len()).fold(0, |best, i| if y[i] > y[best] { i } else { best });
-    let classes = outputs.len() / data.labels.len().max(1);
-    let right = outputs.chunks(classes.max(1)).zip(&data.labels).filter(|(y, label)| largest(y) == **label);
-    right.count() as f64 / data.labels.len().max(1) as f64
 }
 
 /// What is proved of a claim.

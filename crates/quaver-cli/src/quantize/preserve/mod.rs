@@ -18,10 +18,10 @@ use quaver::model::lower::{Lowered, lower};
 use quaver::model::profile::Profile;
 use quaver::num::Ratio;
 use quaver::quantize::preserve::{
-    Account, Candidate, Effort, Event, Floor, Networks, Preservation, PreserveError, Rounding, Task, of_original,
+    Account, Candidate, Effort, Event, Floor, Networks, Preservation, Rounding, Task, of_original,
 };
 use quaver::quantize::search::{Answer, Exact, Greedy, Search, Space};
-use quaver::quantize::{BiasRule, LayerScheme, WeightRule, learned};
+use quaver::quantize::{BiasRule, LayerScheme, NetworkError, WeightRule, learned};
 use quaver::verify::{Options, Verdict};
 
 use super::activations::Activations;
@@ -120,7 +120,7 @@ pub fn run(job: &Job<'_>, session: &mut Session<'_>) -> Result<()> {
         Some(method) => by_preimages(job, &mut preservation, method.choose(job, &properties)?)?,
     };
     (strategy.resumed, strategy.dropped) = (resumed, dropped.into_iter().map(|d| d.why).collect());
-    let made = preservation.task().networks.make(&strategy.best)?;
+    let made = preservation.made(&strategy.best)?;
     folder.write_model(&job.file_model(&made.quantized, setting.activations.as_ref())?)?;
     if !job.args.preserve.no_certificates {
         strategy.certificates = certificates::write(&folder, &properties, &setting, &options, checker)?;
@@ -240,7 +240,7 @@ fn floor(job: &Job<'_>, original: &Lowered, session: &Session<'_>) -> Result<Opt
         // Measured all the same.
         None => 1.0,
     };
-    Ok(super::refine::data(job, original, session)?.map(|data| Floor::new(data, original, drop)))
+    Ok(job.labelled(original, session)?.map(|data| Floor::new(data, original, drop)))
 }
 
 /// What rounding learns from.
@@ -303,7 +303,7 @@ fn choose(
     preservation: &mut Preservation<'_>,
     space: &Space,
     search: &mut dyn Search,
-) -> Result<Option<(Candidate, Account)>, PreserveError> {
+) -> Result<Option<(Candidate, Account)>, NetworkError> {
     let bar = progress::spinner();
     let mut report = |event: Event<'_>| {
         let Event { candidate, answer, took } = event;

@@ -56,7 +56,7 @@ fn layers(strategy: &Strategy) -> Table {
 
 fn front(strategy: &Strategy) -> Table {
     let mut table = Table::new(&["bits", ">in all", ">bytes", ">bit operations", ">proved", ">accuracy"]);
-    for (Costs { bits, bytes, operations }, Mark { candidate, certified, wrong }) in &strategy.front {
+    for (Costs { bits, bytes, operations }, Mark { candidate, certified, wrong, .. }) in &strategy.front {
         let list = candidate.bits.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
         let learned = if candidate.rounding == Rounding::Learned { " learned" } else { "" };
         let right =

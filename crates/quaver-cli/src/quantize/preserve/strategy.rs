@@ -1,11 +1,9 @@
 //! What came out.
 
 use anyhow::Result;
-use quaver::quantize::preserve::{
-    Account, Candidate, Made, Mark, Point, Preservation, PreserveError, Reason, Rounding,
-};
+use quaver::quantize::preserve::{Account, Candidate, Mark, Point, Preservation, Reason, Rounding};
 use quaver::quantize::search::{Because, Below, Obstacle, Search, Space, obstacles};
-use quaver::quantize::{Layer, Quantized};
+use quaver::quantize::{Layer, NetworkError, QuantizedLayer};
 use serde_json::{Value, json};
 
 use super::Job;
@@ -55,8 +53,9 @@ impl Strategy {
         search: &dyn Search,
         best: Candidate,
         account: Account,
-    ) -> Result<Self, PreserveError> {
-        let Made { quantized, .. } = preservation.task().networks.make(&best)?;
+    ) -> Result<Self, NetworkError> {
+        let made = preservation.made(&best)?;
+        let quantized = &made.quantized;
         let obstacles = preservation.ask_about(best.rounding, |o| obstacles(search, &best.bits, space, &[], o));
         let plan = |(l, (layer, bits)): (usize, (&Layer, &u8))| {
             let obstacle = obstacles.iter().find(|o| o.layer == l);
@@ -73,11 +72,7 @@ impl Strategy {
         let layers = job.quantizer.layers().iter().zip(&best.bits).enumerate().map(plan).collect();
         let most = Candidate { bits: space.most().to_vec(), rounding: Rounding::Nearest };
         let marks = preservation.survey(space, &[best.clone(), most])?;
-        let mut front = vec![];
-        for mark in marks {
-            let quantized = preservation.task().networks.make(&mark.candidate)?.quantized;
-            front.push((Costs::new(job, &quantized), mark));
-        }
+        let front = marks.into_iter().map(|mark| (Costs::new(job, &mark.layers), mark)).collect();
         let task = preservation.task();
         Ok(Strategy {
             layers,
@@ -136,11 +131,10 @@ impl Strategy {
 }
 
 impl Costs {
-    fn new(job: &Job<'_>, quantized: &Quantized) -> Costs {
+    fn new(job: &Job<'_>, made: &[QuantizedLayer]) -> Costs {
         let (layers, model) = (job.quantizer.layers(), job.quantizer.model());
-        let each = |of: &dyn Fn(&Layer, &quaver::quantize::QuantizedLayer) -> usize| {
-            layers.iter().zip(&quantized.layers).map(|(l, q)| of(l, q) as u64).sum()
-        };
+        let each =
+            |of: &dyn Fn(&Layer, &QuantizedLayer) -> usize| layers.iter().zip(made).map(|(l, q)| of(l, q) as u64).sum();
         let activation = usize::from(job.args.activations.unwrap_or(32));
         Costs {
             bits: each(&|_, q| q.scheme.bits.into()),

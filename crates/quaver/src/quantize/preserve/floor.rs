@@ -1,14 +1,7 @@
 //! How accurate a network must be.
 
-use rayon::prelude::*;
-
 use crate::model::lower::Lowered;
-use crate::net::execute;
-use crate::quantize::judge::first_largest;
-pub use crate::quantize::refine::Data;
-
-/// Rows that one thread executes at once.
-const CHUNK: usize = 256;
+use crate::quantize::data::{CHUNK, Data, first_largest, outputs, reference};
 
 /// Data, and how much of it may be classified wrongly.
 #[derive(Clone, Debug)]
@@ -28,7 +21,7 @@ impl Floor {
     pub fn new(data: Data, original: &Lowered, drop: f64) -> Floor {
         let count = data.labels.len();
         let row = data.rows.len() / count.max(1);
-        let margins = scores(original, &data.rows, row, |k, y| {
+        let margins = outputs(reference(original), &data.rows, row, |k, y| {
             let label = data.labels[k];
             let rival = (0..y.len()).filter(|&i| i != label).map(|i| y[i]).fold(f64::NEG_INFINITY, f64::max);
             (first_largest(y) == label, y[label] - rival)
@@ -68,7 +61,7 @@ impl Floor {
         let at_once = CHUNK * rayon::current_num_threads().max(1);
         let (mut wrong, mut seen) = (0, 0);
         for (labels, rows) in self.data.labels.chunks(at_once).zip(self.data.rows.chunks(at_once * self.row.max(1))) {
-            let right = scores(lowered, rows, self.row, |k, y| first_largest(y) == labels[k]);
+            let right = outputs(reference(lowered), rows, self.row, |k, y| first_largest(y) == labels[k]);
             wrong += right.iter().filter(|r| !**r).count();
             seen += labels.len();
             if wrong > enough {
@@ -77,16 +70,4 @@ impl Floor {
         }
         (wrong, seen)
     }
-}
-
-/// Something about the outputs of each row.
-fn scores<T: Send>(lowered: &Lowered, rows: &[f64], row: usize, of: impl Fn(usize, &[f64]) -> T + Sync) -> Vec<T> {
-    // Where several runtimes are meant, the first.
-    let net = &lowered.members.first().unwrap_or(lowered).net;
-    let n = net.node(net.outputs()[0]).len();
-    let chunk = |(c, part): (usize, &[f64])| {
-        let outputs = execute(net, &[part.to_vec()], part.len() / row).swap_remove(0).center;
-        outputs.chunks(n).enumerate().map(|(k, y)| of(c * CHUNK + k, y)).collect::<Vec<T>>()
-    };
-    rows.par_chunks(CHUNK * row.max(1)).enumerate().flat_map_iter(chunk).collect()
 }

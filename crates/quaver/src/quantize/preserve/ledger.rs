@@ -1,14 +1,15 @@
 //! What is known of networks at some bits.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::networks::{Candidate, Rounding};
-use super::{PreserveError, Record, Task};
+use super::networks::{Candidate, Made, Rounding};
+use super::{Record, Task};
 use crate::model::lower::Lowered;
 use crate::net::execute;
+use crate::quantize::NetworkError;
 use crate::quantize::judge::{Forbidden, Said};
 use crate::quantize::search::Oracle;
 use crate::verify::Verdict;
@@ -47,13 +48,13 @@ pub enum Fact {
 }
 
 impl Fact {
-    /// What a verdict says, if it says something.
-    pub(super) fn from_verdict(of: &Candidate, property: usize, verdict: &Verdict) -> Option<Fact> {
+    /// What a verdict says; where it says nothing, a lower bound on the margin.
+    pub(super) fn from_verdict(of: &Candidate, property: usize, verdict: &Verdict) -> Result<Fact, f64> {
         let of = of.clone();
         match verdict {
-            Verdict::Holds(proof) => Some(Fact::Holds { of, property, margin: proof.margin() }),
-            Verdict::Violated(witness) => Some(Fact::Refuted { of, property, input: witness.input().to_vec() }),
-            Verdict::Undecided(_) => None,
+            Verdict::Holds(proof) => Ok(Fact::Holds { of, property, margin: proof.margin() }),
+            Verdict::Violated(witness) => Ok(Fact::Refuted { of, property, input: witness.input().to_vec() }),
+            Verdict::Undecided(unfinished) => Err(unfinished.bound),
         }
     }
 }
@@ -117,6 +118,8 @@ pub(super) struct Ledger {
     /// Rows of data, and how many may be wrong.
     rows: usize,
     most_wrong: usize,
+    /// The network that was made last: what is asked of one comes together.
+    last: Option<(Candidate, Arc<Made>)>,
 }
 
 impl Ledger {
@@ -127,7 +130,17 @@ impl Ledger {
         };
         let points = task.wanted.iter().enumerate().flat_map(centers).collect();
         let (rows, most_wrong) = task.floor.as_ref().map_or((0, 0), |f| (f.rows(), f.most()));
-        Ledger { forbidden, points, seen: HashMap::new(), rows, most_wrong }
+        Ledger { forbidden, points, seen: HashMap::new(), rows, most_wrong, last: None }
+    }
+
+    /// The network that a candidate is.
+    pub fn made(&mut self, task: &Task<'_>, candidate: &Candidate) -> Result<Arc<Made>, NetworkError> {
+        if let Some((_, made)) = self.last.as_ref().filter(|(last, _)| last == candidate) {
+            return Ok(made.clone());
+        }
+        let made = Arc::new(task.networks.make(candidate)?);
+        self.last = Some((candidate.clone(), made.clone()));
+        Ok(made)
     }
 
     pub fn points(&self) -> &[Point] {
@@ -193,18 +206,19 @@ impl Ledger {
         task: &Task<'_>,
         candidate: &Candidate,
         record: &Mutex<Record<'_>>,
-    ) -> Result<(), PreserveError> {
+    ) -> Result<(), NetworkError> {
         let mut seen = self.seen.get(candidate).cloned().unwrap_or_default();
         let is_done = seen.points == self.points.len()
             && (seen.refuted_by.is_some() || task.floor.is_none() || seen.classified.is_some());
         if is_done {
             return Ok(());
         }
-        let lowered = task.networks.make(candidate)?.lowered;
-        self.execute(&lowered, &mut seen);
+        let made = self.made(task, candidate)?;
+        let lowered = &made.lowered;
+        self.execute(lowered, &mut seen);
         if let (None, Some(floor)) = (seen.refuted_by, &task.floor) {
             let (wrong, rows) = seen.classified.unwrap_or_else(|| {
-                let (wrong, rows) = floor.wrong(&lowered, floor.most());
+                let (wrong, rows) = floor.wrong(lowered, floor.most());
                 let fact = Fact::Classified { of: candidate.clone(), wrong, rows };
                 (record.lock().unwrap_or_else(PoisonError::into_inner))(&fact);
                 (wrong, rows)
@@ -247,31 +261,20 @@ pub(super) struct Asked<'k, 't> {
     ledger: &'k mut Ledger,
     task: &'k Task<'t>,
     rounding: Rounding,
-    record: Option<&'k Mutex<Record<'t>>>,
+    record: &'k Mutex<Record<'t>>,
     /// The first network that could not be made: every vector counts as refuted from then on.
-    pub failed: Option<PreserveError>,
+    pub failed: Option<NetworkError>,
 }
 
 impl<'k, 't> Asked<'k, 't> {
-    pub fn new(ledger: &'k mut Ledger, task: &'k Task<'t>, rounding: Rounding) -> Self {
-        Asked { ledger, task, rounding, record: None, failed: None }
-    }
-
-    /// Keeps what is found out.
-    pub fn recording(mut self, record: &'k Mutex<Record<'t>>) -> Self {
-        self.record = Some(record);
-        self
+    pub fn new(ledger: &'k mut Ledger, task: &'k Task<'t>, rounding: Rounding, record: &'k Mutex<Record<'t>>) -> Self {
+        Asked { ledger, task, rounding, record, failed: None }
     }
 
     fn look(&mut self, bits: &[u8]) -> Seen {
         let candidate = Candidate { bits: bits.to_vec(), rounding: self.rounding };
-        let nobody: Mutex<Record<'_>> = Mutex::new(Box::new(|_: &Fact| {}));
         if self.failed.is_none() {
-            let looked = match self.record {
-                Some(record) => self.ledger.look(self.task, &candidate, record),
-                None => self.ledger.look(self.task, &candidate, &nobody),
-            };
-            self.failed = looked.err();
+            self.failed = self.ledger.look(self.task, &candidate, self.record).err();
         }
         match (&self.failed, self.ledger.seen.get(&candidate)) {
             (None, Some(seen)) => seen.clone(),

@@ -9,18 +9,19 @@ mod ledger;
 mod networks;
 mod survey;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::QuantizeError;
 use super::search::{Answer, Bits, Greedy, Oracle, Search, Space};
-use crate::model::lower::{LowerError, Lowered};
+use super::{NetworkError, round};
+use crate::model::lower::Lowered;
 use crate::property::Query;
 use crate::verify::{NotAClassifier, Options as Verification, Verdict, Verifier};
-pub use floor::{Data, Floor};
+pub use floor::Floor;
 use ledger::{Asked, Ledger};
 pub use ledger::{Fact, Point, Reason};
 pub use networks::{Candidate, Made, Networks, Rounding};
@@ -54,20 +55,6 @@ pub struct Effort {
     pub timeout: Duration,
     /// Most vectors that are verified with learned rounding.
     pub learned: usize,
-}
-
-/// Why there is no strategy.
-#[derive(Debug, thiserror::Error)]
-pub enum PreserveError {
-    /// A network cannot be quantized so.
-    #[error(transparent)]
-    Quantize(#[from] QuantizeError),
-    /// A quantized network has no meaning under the profile.
-    #[error(transparent)]
-    Lower(#[from] LowerError),
-    /// A property does not fit.
-    #[error(transparent)]
-    Verify(#[from] NotAClassifier),
 }
 
 /// What happens, for progress.
@@ -129,7 +116,7 @@ impl<'t> Preservation<'t> {
         space: &Space,
         search: &mut dyn Search,
         report: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Account, PreserveError> {
+    ) -> Result<Account, NetworkError> {
         let mut account = Account::default();
         for bits in space.uniform_vectors() {
             let candidate = Candidate { bits, rounding: Rounding::Nearest };
@@ -161,7 +148,7 @@ impl<'t> Preservation<'t> {
         best: &[u8],
         account: &mut Account,
         report: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Option<Bits>, PreserveError> {
+    ) -> Result<Option<Bits>, NetworkError> {
         let mut search = Greedy::new(space.clone(), self.effort.learned);
         search.tell(best, Answer::Accepted);
         while !self.is_over() {
@@ -189,26 +176,25 @@ impl<'t> Preservation<'t> {
 
     /// Asks what is known of vectors with some rounding.
     pub fn ask_about<T>(&mut self, rounding: Rounding, ask: impl FnOnce(&mut dyn Oracle) -> T) -> T {
-        ask(&mut Asked::new(&mut self.ledger, &self.task, rounding))
+        ask(&mut Asked::new(&mut self.ledger, &self.task, rounding, &self.record))
     }
 
-    /// How many rows of the data a network gets wrong.
+    /// The network that a candidate is.
     ///
     /// # Errors
-    /// If the network cannot be made.
-    pub fn wrong(&self, candidate: &Candidate) -> Result<Option<usize>, PreserveError> {
-        let Some(floor) = &self.task.floor else { return Ok(None) };
-        Ok(Some(floor.wrong(&self.task.networks.make(candidate)?.lowered, usize::MAX).0))
+    /// If it cannot be made.
+    pub fn made(&mut self, candidate: &Candidate) -> Result<Arc<Made>, NetworkError> {
+        self.ledger.made(&self.task, candidate)
     }
 
     /// What refutes a network, as far as is known.
-    fn refuted_by(&mut self, candidate: &Candidate) -> Result<Option<Reason>, PreserveError> {
+    fn refuted_by(&mut self, candidate: &Candidate) -> Result<Option<Reason>, NetworkError> {
         self.ledger.look(&self.task, candidate, &self.record)?;
         Ok(self.ledger.refuted_by(candidate))
     }
 
-    fn next(&mut self, search: &mut dyn Search, rounding: Rounding) -> Result<Option<Bits>, PreserveError> {
-        let mut asked = Asked::new(&mut self.ledger, &self.task, rounding).recording(&self.record);
+    fn next(&mut self, search: &mut dyn Search, rounding: Rounding) -> Result<Option<Bits>, NetworkError> {
+        let mut asked = Asked::new(&mut self.ledger, &self.task, rounding, &self.record);
         let next = search.next(&mut asked);
         asked.failed.map_or(Ok(next), Err)
     }
@@ -226,7 +212,7 @@ impl<'t> Preservation<'t> {
         trial: Trial,
         account: &mut Account,
         report: &mut dyn FnMut(Event<'_>),
-    ) -> Result<(), PreserveError> {
+    ) -> Result<(), NetworkError> {
         let began = Instant::now();
         let answer = self.verify(candidate, trial)?;
         if answer == Answer::Undecided && trial == Trial::Quick {
@@ -247,11 +233,11 @@ impl<'t> Preservation<'t> {
     ///
     /// # Claim
     /// If the answer is `Accepted`, every property holds of the network, and it is as accurate as was asked for.
-    fn verify(&mut self, candidate: &Candidate, trial: Trial) -> Result<Answer, PreserveError> {
-        let made = self.task.networks.make(candidate)?;
+    fn verify(&mut self, candidate: &Candidate, trial: Trial) -> Result<Answer, NetworkError> {
         if let Some(reason) = self.refuted_by(candidate)? {
             return Ok(Answer::Refuted(reason.number()));
         }
+        let made = self.made(candidate)?;
         let verifier = Verifier::new(&made.lowered)?;
         let open: Vec<usize> = self.order.iter().copied().filter(|&p| !self.ledger.holds(candidate, p)).collect();
         // Bounds and attack decide most properties; only then is it worth searching the others.
@@ -274,64 +260,43 @@ impl<'t> Preservation<'t> {
         }
     }
 
-    /// Decides some properties; several at a time where there are as many as threads. With `hurry` nothing more is looked at once a network cannot be
-    /// accepted.
+    /// Decides some properties. With `hurry` nothing more is looked at once a network cannot be accepted.
     fn round(
         &mut self,
         (candidate, verifier): (&Candidate, &Verifier<'_>),
         properties: &[usize],
         options: &Verification,
         hurry: bool,
-    ) -> Result<Round, PreserveError> {
-        let threads = options.threads.max(1);
-        let many = properties.len() >= threads;
-        let (over, is_full) = (AtomicBool::new(false), options.subproblems > 0);
-        let decide = |&number: &usize| -> Result<(usize, Option<Verdict>), NotAClassifier> {
-            if hurry && over.load(Ordering::Relaxed) {
-                return Ok((number, None));
-            }
-            // Known inputs were executed already.
-            let query = &self.task.wanted[number].query;
-            let timeout = options.timeout.min(self.deadline.saturating_duration_since(Instant::now()));
-            let options = Verification { threads: if many { 1 } else { threads }, timeout, ..options.clone() };
-            let verdict = verifier.decide(query, &options)?;
-            let ends = match &verdict {
-                Verdict::Violated(_) => true,
-                Verdict::Undecided(_) => is_full,
-                Verdict::Holds(_) => false,
-            };
-            over.fetch_or(ends, Ordering::Relaxed);
-            if let Some(fact) = Fact::from_verdict(candidate, number, &verdict) {
-                (self.record.lock().unwrap_or_else(PoisonError::into_inner))(&fact);
-            }
-            Ok((number, Some(verdict)))
+    ) -> Result<Round, NetworkError> {
+        // Known inputs were executed already.
+        let query = |number: usize| Cow::Borrowed(&self.task.wanted[number].query);
+        let told = |number: usize, verdict: Verdict| {
+            let told = Fact::from_verdict(candidate, number, &verdict);
+            told.inspect(|fact| (self.record.lock().unwrap_or_else(PoisonError::into_inner))(fact))
         };
-        let verdicts: Vec<_> = if many && threads > 1 {
-            properties.par_iter().map(decide).collect::<Result<_, _>>()?
-        } else {
-            properties.iter().map(decide).collect::<Result<_, _>>()?
-        };
-        Ok(self.judge(candidate, verdicts))
+        let round = round::Round { options, deadline: self.deadline, hurry };
+        let told = round.decide(verifier, properties, query, told)?;
+        Ok(self.learn(candidate, told))
     }
 
-    /// Learns from verdicts.
-    fn judge(&mut self, candidate: &Candidate, verdicts: Vec<(usize, Option<Verdict>)>) -> Round {
+    /// Learns facts, and what was proved of margins where there is none.
+    fn learn(&mut self, candidate: &Candidate, told: Vec<(usize, Option<Result<Fact, f64>>)>) -> Round {
         let (mut refuted, mut open) = (false, vec![]);
-        for (property, verdict) in verdicts {
-            match &verdict {
-                Some(Verdict::Violated(_)) => {
-                    self.put_first(property);
-                    refuted = true;
+        for (property, told) in told {
+            match told {
+                Some(Ok(fact)) => {
+                    if matches!(fact, Fact::Refuted { .. }) {
+                        self.put_first(property);
+                        refuted = true;
+                    }
+                    self.ledger.learn(fact);
                 }
-                Some(Verdict::Holds(_)) => {}
-                Some(Verdict::Undecided(unfinished)) => {
-                    self.ledger.leave_open(candidate, property, unfinished.bound);
+                Some(Err(bound)) => {
+                    self.ledger.leave_open(candidate, property, bound);
                     open.insert(0, property);
                 }
                 None => open.push(property),
             }
-            let fact = verdict.and_then(|v| Fact::from_verdict(candidate, property, &v));
-            fact.into_iter().for_each(|fact| self.ledger.learn(fact));
         }
         match self.ledger.refuted_by(candidate) {
             Some(reason) if refuted => Round::Refuted(reason),

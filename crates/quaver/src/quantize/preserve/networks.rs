@@ -2,14 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::PreserveError;
 use crate::model::ir::Model;
 use crate::model::lower::{Lowered, lower};
 use crate::model::profile::Profile;
 use crate::quantize::activations::{ActivationScheme, Ranges};
 use crate::quantize::qdq::to_qdq;
 use crate::quantize::search::Bits;
-use crate::quantize::{LayerScheme, Quantized, Quantizer, learned};
+use crate::quantize::{LayerScheme, NetworkError, Quantized, Quantizer, learned};
 
 /// How a weight goes to a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,7 +60,7 @@ impl Networks<'_> {
     ///
     /// # Errors
     /// If the scheme does not allow the bits, or the profile the network.
-    pub fn make(&self, candidate: &Candidate) -> Result<Made, PreserveError> {
+    pub fn make(&self, candidate: &Candidate) -> Result<Made, NetworkError> {
         let schemes: Vec<LayerScheme> =
             candidate.bits.iter().map(|&bits| LayerScheme { bits, ..self.scheme }).collect();
         let quantized = match candidate.rounding {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::Preservation;
 use super::networks::Candidate;
-use super::{Preservation, PreserveError};
 use crate::quantize::search::Space;
+use crate::quantize::{NetworkError, QuantizedLayer};
 use crate::verify::{Options as Verification, Verifier};
 
 /// What one network achieves.
@@ -14,6 +15,8 @@ use crate::verify::{Options as Verification, Verifier};
 pub struct Mark {
     /// The network.
     pub candidate: Candidate,
+    /// Its layers.
+    pub layers: Vec<QuantizedLayer>,
     /// Properties that are proved.
     pub certified: usize,
     /// Rows of the data that it gets wrong.
@@ -26,7 +29,7 @@ impl Preservation<'_> {
     ///
     /// # Errors
     /// If a network cannot be made.
-    pub fn survey(&mut self, space: &Space, named: &[Candidate]) -> Result<Vec<Mark>, PreserveError> {
+    pub fn survey(&mut self, space: &Space, named: &[Candidate]) -> Result<Vec<Mark>, NetworkError> {
         let most = named.first().map_or(u64::MAX, |c| space.cost(&c.bits));
         let mut cheaper: BTreeMap<u64, (usize, Candidate)> = BTreeMap::new();
         for (candidate, count) in self.ledger.looked_at().filter(|(c, _)| space.cost(&c.bits) < most) {
@@ -52,13 +55,14 @@ impl Preservation<'_> {
         Instant::now() >= self.deadline + self.effort.timeout / 10 || stop.is_some_and(|s| s.load(Ordering::Relaxed))
     }
 
-    fn mark(&mut self, candidate: Candidate) -> Result<Mark, PreserveError> {
-        let made = self.task.networks.make(&candidate)?;
+    fn mark(&mut self, candidate: Candidate) -> Result<Mark, NetworkError> {
+        let made = self.made(&candidate)?;
         let verifier = Verifier::new(&made.lowered)?;
         let open: Vec<usize> = (0..self.task.wanted.len()).filter(|&p| !self.ledger.holds(&candidate, p)).collect();
         let quick = Verification { subproblems: 0, ..self.effort.verification.clone() };
         self.round((&candidate, &verifier), &open, &quick, false)?;
         let wrong = self.task.floor.as_ref().map(|floor| floor.wrong(&made.lowered, usize::MAX).0);
-        Ok(Mark { certified: self.ledger.certified(&candidate), candidate, wrong })
+        let layers = made.quantized.layers.clone();
+        Ok(Mark { certified: self.ledger.certified(&candidate), candidate, layers, wrong })
     }
 }

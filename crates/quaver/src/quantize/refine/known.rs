@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use super::boundary::Way;
 use super::{RefineError, Task};
-use crate::net::{NodeId, execute};
+use crate::net::execute;
 use crate::property::equivalence::Question;
-use crate::quantize::judge::{Forbidden, Said, first_largest};
+use crate::quantize::data::first_largest;
+use crate::quantize::judge::{Forbidden, Said};
 use crate::quantize::search::{Bits, Oracle, Search};
 
 /// An input on which the networks differed at some bits.
@@ -16,15 +17,6 @@ pub struct Counterexample {
     pub place: usize,
     /// The input.
     pub input: Vec<f64>,
-}
-
-/// What accuracy is measured on.
-#[derive(Clone, Debug)]
-pub struct Data {
-    /// Inputs, row-major.
-    pub rows: Vec<f64>,
-    /// The class of each.
-    pub labels: Vec<usize>,
 }
 
 /// What one vector of bits gets on the known inputs.
@@ -168,14 +160,8 @@ impl Known {
         }
         let question = task.candidate(bits)?.question;
         let net = &question.lowered().net;
-        let outputs = &execute(net, std::slice::from_ref(&data.rows), data.labels.len())[0].center;
-        let n = net.node(NodeId(net.outputs()[0].0)).len();
-        let right = data
-            .labels
-            .iter()
-            .enumerate()
-            .filter(|(k, label)| first_largest(&outputs[k * n + n / 2..(k + 1) * n]) == **label);
-        let accuracy = right.count() as f64 / data.labels.len().max(1) as f64;
+        // The outputs of the original come first.
+        let accuracy = data.share(net, |y| first_largest(&y[y.len() / 2..]));
         self.accuracies.insert(bits.to_vec(), accuracy);
         Ok(accuracy)
     }

@@ -10,21 +10,20 @@ mod boundary;
 mod known;
 mod sensitive;
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-
 use super::search::{Answer, Bits, Oracle, Search, Sensitivity, Space};
-use super::{LayerScheme, QuantizeError, Quantized, Quantizer};
+use super::{Data, LayerScheme, QuantizeError, Quantized, Quantizer, round};
 use crate::model::lower::{LowerError, Lowered, lower};
 use crate::model::profile::Profile;
 use crate::property::Region;
 use crate::property::equivalence::{Pair, PairError, Question, Relation};
 use crate::verify::{NotAClassifier, Options as Verification, Verdict, Verifier, Witness};
 use boundary::Way;
-pub use known::{Counterexample, Data, Known};
+pub use known::{Counterexample, Known};
 
 /// Inputs on which both networks must agree.
 #[derive(Clone, Debug)]
@@ -295,35 +294,16 @@ impl<'t> Refinement<'t> {
         }
     }
 
-    /// Decides some places; several at a time where there are as many as threads.
+    /// Decides some places.
     fn round(&mut self, candidate: &Candidate, places: &[usize], options: &Verification) -> Result<Round, RefineError> {
         let verifier = Verifier::new(candidate.question.lowered())?;
-        let threads = options.threads.max(1);
-        let many = places.len() >= threads;
-        // Nothing is accepted once a place of a full round is not decided.
-        let (over, is_full) = (AtomicBool::new(false), options.subproblems > 0);
-        let decide = |&number: &usize| -> Result<(usize, Option<Verdict>), NotAClassifier> {
-            if over.load(Ordering::Relaxed) {
-                return Ok((number, None));
-            }
+        let query = |number: usize| {
             let place = &self.task.places[number];
-            let query = candidate.question.query(place.region.clone(), place.inside.clone(), self.known.inside(number));
-            let timeout = options.timeout.min(self.deadline.saturating_duration_since(Instant::now()));
-            let options = Verification { threads: if many { 1 } else { threads }, timeout, ..options.clone() };
-            let verdict = verifier.decide(&query, &options)?;
-            let ends = match &verdict {
-                Verdict::Violated(_) => true,
-                Verdict::Undecided(_) => is_full,
-                Verdict::Holds(_) => false,
-            };
-            over.fetch_or(ends, Ordering::Relaxed);
-            Ok((number, Some(verdict)))
+            let known = self.known.inside(number);
+            Cow::Owned(candidate.question.query(place.region.clone(), place.inside.clone(), known))
         };
-        let verdicts: Vec<_> = if many && threads > 1 {
-            places.par_iter().map(decide).collect::<Result<_, _>>()?
-        } else {
-            places.iter().map(decide).collect::<Result<_, _>>()?
-        };
+        let round = round::Round { options, deadline: self.deadline, hurry: true };
+        let verdicts = round.decide(&verifier, places, query, |_, verdict| verdict)?;
         Ok(self.judge(verdicts))
     }
 
