@@ -9,6 +9,7 @@
 pub mod bounds;
 pub mod certificate;
 pub mod export;
+pub mod guard;
 pub mod lp;
 pub mod model;
 pub mod net;

@@ -76,7 +76,10 @@ pub(super) fn walk(
         }
         let op = &prepared.net.node(id).op;
         if prepared.is_box[id.0] || matches!(op, Op::Input(_)) {
-            f.concretize(&c, &bounds[id.0]);
+            match prepared.total {
+                Some(total) => f.concretize_total(&c, &bounds[id.0], total),
+                None => f.concretize(&c, &bounds[id.0]),
+            }
             if let Some(tuned) = &mut tuned {
                 tuned.reached(id, c);
             }

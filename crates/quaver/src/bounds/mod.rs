@@ -10,6 +10,7 @@ mod interval;
 mod relax;
 mod sharpen;
 mod split;
+mod total;
 mod tuned;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +26,8 @@ pub(crate) use claim::{Claim, Journal};
 pub use interval::{interval, interval_until};
 pub use relax::{Ends, Line, Lines, relax};
 pub(crate) use sharpen::{Effort, ProvedPart};
-pub(crate) use split::Branch;
+pub(crate) use split::{Branch, Cut};
+pub use total::Total;
 pub(crate) use tuned::{Choices, Functional, Objective, Row, Split, Tuned};
 
 /// Bounds on every element of one value.
@@ -84,6 +86,8 @@ pub struct Prepared<'a> {
     pub(crate) multiplicity: Vec<usize>,
     /// Functions whose arguments differ little from those of functions before them, by node.
     pub(crate) twins: Vec<Option<difference::Twins>>,
+    /// What is known of the sum of the input's elements.
+    pub(crate) total: Option<Total>,
 }
 
 impl<'a> Prepared<'a> {
@@ -113,7 +117,13 @@ impl<'a> Prepared<'a> {
             });
             multiplicity.push(most);
         }
-        Prepared { net, is_box, multiplicity, twins: difference::Twins::of(net) }
+        Prepared { net, is_box, multiplicity, twins: difference::Twins::of(net), total: None }
+    }
+
+    /// Prepares a net for inputs whose elements have a sum within bounds: then only the input itself is a box.
+    pub fn within(net: &'a Net, total: Total) -> Self {
+        let is_box = net.nodes().iter().map(|node| matches!(node.op, Op::Input(_))).collect();
+        Prepared { is_box, total: Some(total), ..Prepared::new(net) }
     }
 }
 
@@ -405,7 +415,7 @@ fn picture(net: &Net, id: NodeId) -> Option<[usize; 2]> {
 /// Whether the intervals of a value are already the best bounds: it is a box, or one affine map of a box.
 fn interval_is_exact(prepared: &Prepared, id: NodeId) -> bool {
     let affine_of_one_box = match &prepared.net.node(id).op {
-        Op::Affine(a) => a.terms.len() == 1 && prepared.is_box[a.terms[0].0.0],
+        Op::Affine(a) => a.terms.len() == 1 && prepared.is_box[a.terms[0].0.0] && prepared.total.is_none(),
         _ => false,
     };
     prepared.is_box[id.0] || affine_of_one_box

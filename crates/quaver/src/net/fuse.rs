@@ -20,7 +20,11 @@ pub fn fuse_steps(net: &Net) -> Net {
     for node in net.nodes() {
         let op = match &node.op {
             Op::Pointwise(p) => {
-                Op::Pointwise(composed(&fused, p).or_else(|| behind_clip(&fused, p)).unwrap_or_else(|| p.clone()))
+                let mut function = composed(&fused, p).unwrap_or_else(|| p.clone());
+                while let Some(earlier) = behind_clip(&fused, &function) {
+                    function = earlier;
+                }
+                Op::Pointwise(function)
             }
             Op::Input(_) | Op::Affine(_) | Op::Max(_) | Op::Move(_) => node.op.clone(),
         };

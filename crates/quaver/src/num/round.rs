@@ -51,6 +51,16 @@ pub fn mul_down(a: f64, b: f64) -> f64 {
     -mul_up(-a, b)
 }
 
+/// a / b rounded upward.
+pub fn div_up(a: f64, b: f64) -> f64 {
+    (a / b).next_up()
+}
+
+/// a / b rounded downward.
+pub fn div_down(a: f64, b: f64) -> f64 {
+    (a / b).next_down()
+}
+
 /// A value not below n u / (1 - n u) with u = 2^-53: the relative error of a sum of n products in any order, with or
 /// without fused multiply-add.
 ///

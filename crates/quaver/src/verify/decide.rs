@@ -9,7 +9,7 @@ use super::confirm::{confirm, is_exact};
 use super::goal::{Goal, Row, margin};
 use super::search::{Outcome, Search};
 use super::{Engine, Limit, NotAClassifier, Options, Proof, Unfinished, Verdict, Witness, milp};
-use crate::bounds::{Analysis, Bounds, Prepared, analyse_until, interval_until, lower_bounds};
+use crate::bounds::{Analysis, Bounds, Prepared, Total, analyse_until, interval_until, lower_bounds};
 use crate::certificate::Tracer;
 use crate::model::lower::Lowered;
 use crate::net::{Grid, Net, NodeId};
@@ -58,13 +58,13 @@ pub(super) struct View<'v> {
 }
 
 impl<'a> Subject<'a> {
-    fn new(lowered: &'a Lowered) -> Result<Self, NotAClassifier> {
+    fn new(lowered: &'a Lowered, total: Option<Total>) -> Result<Self, NotAClassifier> {
         let net = &lowered.net;
         let (&[_], &[output]) = (net.inputs(), net.outputs()) else {
             let found = format!("{} inputs and {} outputs", net.inputs().len(), net.outputs().len());
             return Err(NotAClassifier(format!("the claim is about one input and one output; the model has {found}")));
         };
-        let prepared = Prepared::new(net);
+        let prepared = total.map_or_else(|| Prepared::new(net), |total| Prepared::within(net, total));
         Ok(Subject { profile: &lowered.profile, score: score(net, output), output, prepared })
     }
 
@@ -87,8 +87,20 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// If the model has not one input and one output.
     pub fn new(lowered: &'a Lowered) -> Result<Self, NotAClassifier> {
-        let bounded = Subject::new(lowered)?;
-        let members = lowered.members.iter().map(Subject::new).collect::<Result<_, _>>()?;
+        Verifier::prepared(lowered, None)
+    }
+
+    /// Prepares a model for inputs whose elements have a sum within bounds: the others are outside of every region.
+    ///
+    /// # Errors
+    /// If the model has not one input and one output.
+    pub fn within(lowered: &'a Lowered, total: Total) -> Result<Self, NotAClassifier> {
+        Verifier::prepared(lowered, Some(total))
+    }
+
+    fn prepared(lowered: &'a Lowered, total: Option<Total>) -> Result<Self, NotAClassifier> {
+        let bounded = Subject::new(lowered, total)?;
+        let members = lowered.members.iter().map(|l| Subject::new(l, total)).collect::<Result<_, _>>()?;
         Ok(Verifier { bounded, members, is_conjunction: lowered.is_conjunction })
     }
 

@@ -7,6 +7,7 @@ mod decide;
 mod enclose;
 mod goal;
 mod milp;
+mod peak;
 mod search;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 pub use decide::Verifier;
 pub use enclose::Terms;
 pub use milp::{Answers, BigM, Milp};
+pub use peak::{Peak, PeakEffort};
 
 use crate::bounds::Until;
 use crate::certificate::Tracer;

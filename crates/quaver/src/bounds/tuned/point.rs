@@ -95,6 +95,9 @@ impl Tuned<'_> {
     /// The corner of a box that makes each objective smallest; the middle along elements that it does not read.
     fn find_corner(&self, id: NodeId, value: &mut [f64]) {
         let (bounds, rows) = (&self.analysis.bounds[id.0], self.rows());
+        if let (Some(total), Some(c)) = (self.prepared.total, &self.state.reached[id.0]) {
+            return total.find_corner(c, bounds, value);
+        }
         let middle = |i: usize| bounds.lo[i] / 2.0 + bounds.hi[i] / 2.0;
         value.chunks_mut(rows).enumerate().for_each(|(i, run)| run.fill(middle(i)));
         for (i, run) in self.state.reached[id.0].iter().flat_map(|c| c.runs()) {

@@ -4,9 +4,12 @@
 
 mod cases;
 mod distance;
+mod side;
 
 use std::fmt;
 use std::sync::Arc;
+
+pub use side::InputGrid;
 
 use super::vnnlib::SpecError;
 use super::vnnlib::boxes::Element;
