@@ -22,6 +22,7 @@ mod sensitivity;
 mod session;
 mod spec;
 mod supports;
+mod thresholds;
 mod verify;
 
 use std::process::ExitCode;
@@ -67,6 +68,7 @@ enum Command {
     Spec(spec::Args),
     Quantize(quantize::Args),
     Sensitivity(sensitivity::Args),
+    Thresholds(thresholds::Args),
     Anomaly(anomaly::Args),
     Export(export::Args),
     Doctor(doctor::Args),
@@ -95,6 +97,7 @@ impl Cli {
             Command::Spec(args) => spec::run(&args, session),
             Command::Quantize(args) => quantize::run(&args, session),
             Command::Sensitivity(args) => sensitivity::run(&args, session),
+            Command::Thresholds(args) => thresholds::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
             Command::Export(args) => export::run(&args, session),
             Command::Doctor(args) => doctor::run(&args, session),

@@ -160,9 +160,18 @@ fn integer_bits_are_those_of_the_published_program() {
     }
 }
 
+const ALL_RULES: [WeightRule; 6] = [
+    WeightRule::Ceg4n,
+    WeightRule::Symmetric,
+    WeightRule::Asymmetric,
+    WeightRule::MinMax,
+    WeightRule::Fitted,
+    WeightRule::PowerOfTwo,
+];
+
 #[test]
 fn numbers_of_one_value_have_levels() {
-    for rule in [WeightRule::Ceg4n, WeightRule::Symmetric, WeightRule::Asymmetric, WeightRule::PowerOfTwo] {
+    for rule in ALL_RULES {
         for bits in [2, 8, 32] {
             for u in [0.0, 1e-45, -1e-40, 1.0, -3.0e37] {
                 let levels = Levels::fit(rule, bits, [u]);
@@ -255,7 +264,7 @@ fn both_formats_are_the_same_network() {
     for (name, x) in [("iris_float", "iris_x"), ("digits_mlp_float", "digits_x"), ("digits_conv_float", "digits_x")] {
         let (model, x) = (model(&format!("{name}.onnx")), rows(&format!("{x}.npy")));
         let quantizer = Quantizer::new(&model).unwrap();
-        for rule in [WeightRule::Symmetric, WeightRule::Asymmetric, WeightRule::Ceg4n, WeightRule::PowerOfTwo] {
+        for rule in ALL_RULES {
             for (bits, biases) in
                 [(2, BiasRule::Same), (8, BiasRule::Bits(12)), (11, BiasRule::Float), (20, BiasRule::Same)]
             {
@@ -327,9 +336,9 @@ fn quantized_activations_are_on_their_levels() {
     let quantizer = Quantizer::new(&model).unwrap();
     for bits in [2, 4, 8, 9, 12, 16] {
         for symmetric in [false, true] {
-            let activations = ActivationScheme { bits, symmetric, outputs: true };
+            let activations = ActivationScheme { bits, symmetric, outputs: true, input_step: None };
             let ranges = from_data(quantizer.model(), true, &x).unwrap().scaled(0.75);
-            let levels: Vec<Levels> = ranges.ends.iter().map(|&e| activations.levels(e).0).collect();
+            let levels: Vec<Levels> = ranges.points.iter().zip(&ranges.ends).map(|(&p, &e)| activations.levels(quantizer.model(), p, e).0).collect();
             assert_eq!(levels.len(), 4);
             let scheme = LayerScheme { biases: BiasRule::Float, ..LayerScheme::new(8, WeightRule::Symmetric) };
             let quantized = quantizer.at(&[scheme; 3]).unwrap();
@@ -369,7 +378,7 @@ fn integer_kernels_take_quantized_networks() {
         let scheme =
             LayerScheme { bits: 8, rule: WeightRule::Symmetric, per_channel: true, biases: BiasRule::Accumulator };
         let quantized = quantizer.at(&vec![scheme; quantizer.layers().len()]).unwrap();
-        let activations = ActivationScheme { bits: 8, symmetric: false, outputs: true };
+        let activations = ActivationScheme { bits: 8, symmetric: false, outputs: true, input_step: None };
         let ranges = from_data(&model, true, &x).unwrap();
         let written = to_qdq(&quantizer, &quantized, Some((&activations, &ranges))).unwrap();
         let lowered = lower(&written, &OrtFused { any_x86: false }).unwrap();
@@ -384,7 +393,7 @@ fn wide_activations_leave_no_layer_to_the_runtimes_weight_only_kernel() {
     let (model, x) = (model("iris_float.onnx"), rows("iris_x.npy"));
     let quantizer = Quantizer::new(&model).unwrap();
     let quantized = quantizer.at(&[LayerScheme::new(8, WeightRule::Symmetric); 3]).unwrap();
-    let activations = ActivationScheme { bits: 16, symmetric: false, outputs: true };
+    let activations = ActivationScheme { bits: 16, symmetric: false, outputs: true, input_step: None };
     let ranges = from_data(&model, true, &x).unwrap();
     let written = to_qdq(&quantizer, &quantized, Some((&activations, &ranges))).unwrap();
     let transposed = |op: &Op| matches!(op, Op::Gemm { trans_b: true, .. });

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use quaver::model::lower::lower;
 use quaver::model::profile::Float32;
+use quaver::num::Ratio;
 use quaver::property::Region;
 use quaver::quantize::activations::{ActivationScheme, Ranges, from_data, proved};
 
@@ -21,7 +22,7 @@ impl Activations {
         let args = job.args;
         let Some(bits) = args.activations else { return Ok(None) };
         let symmetric = args.activation_scheme == ActivationRule::Symmetric;
-        let scheme = ActivationScheme { bits, symmetric, outputs: !args.float_outputs };
+        let scheme = ActivationScheme { bits, symmetric, outputs: !args.float_outputs, input_step: args.input_step.as_ref().map(Ratio::approx) };
         let source = args.ranges.unwrap_or(if args.data.is_some() { Source::Data } else { Source::Proved });
         let model = job.quantizer.model();
         let ranges = match source {

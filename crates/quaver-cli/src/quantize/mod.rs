@@ -71,6 +71,9 @@ pub struct Args {
     /// Multiply the ends of activations by this
     #[arg(long, value_name = "A", default_value = "1", requires = "activations")]
     alpha: Ratio,
+    /// What the model's inputs are multiples of, such as 1/255: they get a scale that divides it where the bits suffice, and are not rounded
+    #[arg(long, value_name = "STEP", requires = "activations", value_parser = step)]
+    input_step: Option<Ratio>,
     /// Leave the results of the model float
     #[arg(long, requires = "activations")]
     float_outputs: bool,
@@ -132,11 +135,18 @@ impl FromStr for BitsArg {
     }
 }
 
+fn step(text: &str) -> Result<Ratio, String> {
+    let step: Ratio = text.parse().map_err(|e: quaver::num::ParseRatioError| e.to_string())?;
+    if step.is_zero() || step.is_negative() { Err(format!("`{text}` is no step: write a number above 0")) } else { Ok(step) }
+}
+
 /// Which integers and scales, as users write it.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub enum Scheme {
     Symmetric,
     Asymmetric,
+    MinMax,
+    Fitted,
     Ceg4n,
     PowerOfTwo,
 }
@@ -146,6 +156,8 @@ impl From<Scheme> for WeightRule {
         match scheme {
             Scheme::Symmetric => WeightRule::Symmetric,
             Scheme::Asymmetric => WeightRule::Asymmetric,
+            Scheme::MinMax => WeightRule::MinMax,
+            Scheme::Fitted => WeightRule::Fitted,
             Scheme::Ceg4n => WeightRule::Ceg4n,
             Scheme::PowerOfTwo => WeightRule::PowerOfTwo,
         }

@@ -120,7 +120,7 @@ fn layer_json(index: usize, layer: &Layer, quantized: &QuantizedLayer) -> serde_
 fn activation_table(job: &Job<'_>, activations: &Activations) -> Table {
     let mut table = Table::new(&["activation", ">bits", "range", ">scale", ">zero point"]);
     for (point, &ends) in activations.ranges.points.iter().zip(&activations.ranges.ends) {
-        let (levels, _) = activations.scheme.levels(ends);
+        let (levels, _) = activations.scheme.levels(job.quantizer.model(), *point, ends);
         table.row([
             job.quantizer.model().value(*point).name.clone(),
             activations.scheme.bits.to_string(),
@@ -134,7 +134,7 @@ fn activation_table(job: &Job<'_>, activations: &Activations) -> Table {
 
 fn activations_json(job: &Job<'_>, activations: &Activations) -> Vec<serde_json::Value> {
     let line = |(point, &ends): (&quaver::model::ir::ValueId, &(f64, f64))| {
-        let (levels, signed) = activations.scheme.levels(ends);
+        let (levels, signed) = activations.scheme.levels(job.quantizer.model(), *point, ends);
         json!({
             "activation": job.quantizer.model().value(*point).name,
             "bits": activations.scheme.bits,

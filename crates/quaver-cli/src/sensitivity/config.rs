@@ -69,7 +69,7 @@ fn of_tensor(rule: WeightRule, weights: &QuantizedTensor) -> Value {
             WeightRule::Symmetric | WeightRule::Asymmetric => {
                 json!({ "quant_type": quant_type, "symmetric": rule == WeightRule::Symmetric })
             }
-            WeightRule::Ceg4n | WeightRule::PowerOfTwo => {
+            WeightRule::Ceg4n | WeightRule::MinMax | WeightRule::Fitted | WeightRule::PowerOfTwo => {
                 json!({ "quant_type": quant_type, "scale": levels.scale, "zero_point": levels.zero_point })
             }
         };

@@ -16,6 +16,17 @@ pub struct Total {
 }
 
 impl Total {
+    /// Whether the exact sum of some elements is surely within the bounds.
+    ///
+    /// # Rounding
+    /// A computed sum of n numbers is off by less than n 2^-53 times the sum of their magnitudes.
+    pub(crate) fn contains(self, x: &[f64]) -> bool {
+        let is_integral = x.iter().all(|v| v.fract() == 0.0 && v.abs() < 2f64.powi(32));
+        let (sum, size) = x.iter().fold((0.0, 0.0), |(sum, size), v| (sum + v, size + v.abs()));
+        let error = if is_integral { 0.0 } else { size * x.len() as f64 * f64::EPSILON };
+        self.lo <= sum - error && sum + error <= self.hi
+    }
+
     /// For each row of coefficients, the multiplier of the sum with which [`Functionals::concretize_total`] gives the best bound: a hint.
     ///
     /// # Why

@@ -9,9 +9,12 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::exact;
 use crate::bounds::Total;
 use crate::model::lower::Lowered;
-use crate::net::{NodeId, Quantization};
+use crate::net::Quantization;
 use crate::property::Region;
 use crate::property::equivalence::{InputGrid, Pair, PairError};
 use crate::verify::{NotAClassifier, Options, Peak, PeakEffort, Terms, Verifier};
@@ -46,11 +49,13 @@ pub enum ThresholdError {
 }
 
 /// Upper bounds for one cell of inputs; row-major by class c and rival k, 0 on the diagonal. Negative infinity where f never gives k before c.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bounds {
     /// D[c][k].
+    #[serde(with = "exact")]
     pub pair: Vec<f64>,
     /// L[c][k].
+    #[serde(with = "exact")]
     pub least: Vec<f64>,
 }
 
@@ -75,6 +80,11 @@ impl Compared {
     /// Number of classes.
     pub fn classes(&self) -> usize {
         self.classes
+    }
+
+    /// What one unit of the quantized network's scores is in real numbers.
+    pub fn scale(&self) -> f64 {
+        self.scale
     }
 
     /// Both networks as one net.
@@ -145,7 +155,3 @@ fn scale_of(meaning: Option<&Quantization>) -> Result<f64, ThresholdError> {
     })
 }
 
-/// The input of a net: to say where a total is about.
-pub fn input_of(lowered: &Lowered) -> NodeId {
-    lowered.net.inputs()[0]
-}

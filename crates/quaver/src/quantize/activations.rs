@@ -22,6 +22,8 @@ pub struct ActivationScheme {
     pub symmetric: bool,
     /// Whether results of the model are quantized, too.
     pub outputs: bool,
+    /// What the model's inputs are multiples of: then they get a scale that divides it where the bits suffice, and are rounded no more.
+    pub input_step: Option<f64>,
 }
 
 /// Ends of the values that are quantized.
@@ -161,8 +163,16 @@ impl ActivationScheme {
         Err(QuantizeError::new("activations", problem, "give 2 to 16 bits"))
     }
 
-    /// Levels for a value between two ends, and whether its integers are signed.
-    pub fn levels(&self, (lo, hi): (f64, f64)) -> (Levels, bool) {
+    /// Levels for a value of a model between two ends, and whether its integers are signed.
+    pub fn levels(&self, model: &Model, point: ValueId, ends: (f64, f64)) -> (Levels, bool) {
+        let (levels, signed) = self.between(ends);
+        match self.input_step.filter(|_| model.inputs.contains(&point)) {
+            Some(step) => (levels.dividing(step, ends.0.min(0.0)), signed),
+            None => (levels, signed),
+        }
+    }
+
+    fn between(&self, (lo, hi): (f64, f64)) -> (Levels, bool) {
         let (lo, hi) = (lo.min(0.0), hi.max(0.0));
         let unsigned = (0, (1_i64 << self.bits) - 1);
         let signed = (-(1_i64 << (self.bits - 1)), (1_i64 << (self.bits - 1)) - 1);

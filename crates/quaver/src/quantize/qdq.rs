@@ -35,7 +35,7 @@ pub fn to_qdq(
     if let Some((scheme, ranges)) = activations {
         scheme.check()?;
         for (&point, &ends) in ranges.points.iter().zip(&ranges.ends) {
-            let (levels, signed) = scheme.levels(ends);
+            let (levels, signed) = scheme.levels(&quantized.model, point, ends);
             writer.activations.push((point, levels, signed, scheme.bits));
         }
     }

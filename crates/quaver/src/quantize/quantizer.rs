@@ -221,7 +221,9 @@ impl Quantizer {
         let together = || floats(weights).into_iter().chain(biases.map(floats).unwrap_or_default());
         let whole = |bits: u8, tensor: &Tensor| match scheme.rule {
             WeightRule::Ceg4n | WeightRule::PowerOfTwo => Levels::fit(scheme.rule, bits, together()),
-            WeightRule::Symmetric | WeightRule::Asymmetric => Levels::fit(scheme.rule, bits, floats(tensor)),
+            WeightRule::Symmetric | WeightRule::Asymmetric | WeightRule::MinMax | WeightRule::Fitted => {
+                Levels::fit(scheme.rule, bits, floats(tensor))
+            }
         };
         let axis = layer.axis.filter(|_| scheme.per_channel);
         let levels = match axis {

@@ -18,6 +18,12 @@ pub enum WeightRule {
     Symmetric,
     /// s = (max(w, 0) - min(w, 0)) / (2^b - 1), a zero point such that 0 is a level, ties to even.
     Asymmetric,
+    /// s = 2 max |w| / (2^b - 1), zero point 0, integers -2^(b-1) ..= 2^(b-1) - 1, ties to even: the rule of CoMPAQt. The largest weight is clipped
+    /// by half a step.
+    MinMax,
+    /// s = 2 max |w| / m for the integer m of 2^(b-1) ..= 2^b - 1 (the 2^16 largest of them) with which the weights are rounded least, by the sum of the magnitudes; integers as
+    /// with `MinMax`. It finds the steps that weights are multiples of.
+    Fitted,
     /// Signed fixed point `<Q,F>` with Q = b and one F for weights and biases of the layer, half away from zero: the rule of Quadapter.
     PowerOfTwo,
 }
@@ -34,6 +40,8 @@ impl WeightRule {
             WeightRule::Ceg4n => "ceg4n",
             WeightRule::Symmetric => "symmetric",
             WeightRule::Asymmetric => "asymmetric",
+            WeightRule::MinMax => "min-max",
+            WeightRule::Fitted => "fitted",
             WeightRule::PowerOfTwo => "power-of-two",
         }
     }
@@ -124,8 +132,8 @@ pub struct Levels {
 }
 
 /// Smallest and largest of some numbers and 0.
-fn extent(values: impl IntoIterator<Item = f32>) -> (f32, f32) {
-    values.into_iter().fold((0.0, 0.0), |(lo, hi), u| (lo.min(u), hi.max(u)))
+fn extent(values: &[f32]) -> (f32, f32) {
+    values.iter().fold((0.0, 0.0), |(lo, hi), &u| (lo.min(u), hi.max(u)))
 }
 
 /// The smallest normal float32 not below a positive number.
@@ -143,10 +151,11 @@ impl Levels {
     /// Levels for numbers (of a tensor, a channel, or of weights and biases together) by a rule.
     ///
     /// # Source
-    /// `Ceg4n`: Matos Junior, CEG4N (thesis), section 2.3 and the published program; `Symmetric`, `Asymmetric`: Nagel et al., A White Paper on
+    /// `Ceg4n`: Matos Junior, CEG4N (thesis), section 2.3 and the published program; `MinMax`: Kabaha and Drachsler Cohen, CoMPAQt (2025); `Symmetric`, `Asymmetric`: Nagel et al., A White Paper on
     /// Neural Network Quantization (2021), section 2.2, and QuantizeLinear of ONNX; `PowerOfTwo`: Quadapter's published program.
     pub fn fit(rule: WeightRule, bits: u8, values: impl IntoIterator<Item = f32>) -> Levels {
-        let (lo, hi) = extent(values);
+        let values: Vec<f32> = values.into_iter().collect();
+        let (lo, hi) = extent(&values);
         let largest = f64::from(hi.max(-lo));
         let full = signed(bits);
         let steps = (full.1 - full.0) as f64;
@@ -161,12 +170,55 @@ impl Levels {
                 Levels { scale, zero_point: 0, range: (-full.1, full.1), rounding: Rounding::TiesToEven }
             }
             WeightRule::Asymmetric => Levels::between(f64::from(lo), f64::from(hi), full),
+            WeightRule::MinMax => Levels::spanning(largest, steps, full),
+            WeightRule::Fitted => Levels::fitted(largest, full, &values),
             WeightRule::PowerOfTwo => {
                 let fraction = i32::from(bits) - integer_bits(lo, hi);
                 let scale = 2.0_f64.powi(-fraction) as f32;
                 Levels { scale, zero_point: 0, range: full, rounding: Rounding::AwayExact }
             }
         }
+    }
+
+    /// Levels around zero, as many steps as are given from -largest to largest.
+    fn spanning(largest: f64, steps: f64, range: (i64, i64)) -> Levels {
+        let scale = if largest == 0.0 { 1.0 } else { ((2.0 * largest / steps) as f32).max(f32::MIN_POSITIVE) };
+        Levels { scale, zero_point: 0, range, rounding: Rounding::TiesToEven }
+    }
+
+    /// Of [`Self::spanning`] levels those that round some numbers least; of equals those with more steps.
+    fn fitted(largest: f64, range: (i64, i64), values: &[f32]) -> Levels {
+        let most = range.1 - range.0;
+        let mut best = (Levels::spanning(largest, most as f64, range), f64::INFINITY);
+        // Nearly the best with few numbers is nearly the best with all: a sum that is too large already is given up.
+        for steps in ((most + 1) / 2..=most).rev().take(1 << 16) {
+            let levels = Levels::spanning(largest, steps as f64, range);
+            let mut error = 0.0;
+            for &w in values {
+                error += (f64::from(levels.value(levels.quantize(w))) - f64::from(w)).abs();
+                if error >= best.1 {
+                    break;
+                }
+            }
+            if error < best.1 {
+                best = (levels, error);
+            }
+        }
+        best.0
+    }
+
+    /// The same around the same zero, with a scale that divides a step; itself where the step is too small for that.
+    ///
+    /// Numbers that are multiples of the step are levels then.
+    pub(super) fn dividing(self, step: f64, lo: f64) -> Levels {
+        let parts = (step / f64::from(self.scale)).floor();
+        if parts < 1.0 {
+            return self;
+        }
+        let scale = (step / parts) as f32;
+        let zero = self.range.0 as f64 - (lo / f64::from(scale)).round_ties_even();
+        let zero_point = if self.zero_point == 0 { 0 } else { (zero as i64).clamp(self.range.0, self.range.1) };
+        Levels { scale, zero_point, ..self }
     }
 
     /// Levels from lo <= 0 to hi >= 0, zero among them, with all integers of a range.

@@ -305,6 +305,9 @@ impl Decision<'_, '_> {
     pub fn confirm(&self, input: &[f64]) -> Option<Witness> {
         let inside = self.query.inside.as_ref().map(|r| r.clamp(input));
         let input = inside.as_deref().unwrap_or(input);
+        if self.verifier.bounded.prepared.total.is_some_and(|total| !total.contains(input)) {
+            return None;
+        }
         let executed = self.verifier.executed().iter();
         executed.into_iter().find_map(|s| confirm(s.net(), s.profile, self.query, &self.goals, input))
     }
