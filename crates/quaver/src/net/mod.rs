@@ -5,6 +5,7 @@
 //! no slack and denote one function.
 
 mod adjoint;
+mod coarse;
 mod exact;
 mod exec;
 mod fuse;

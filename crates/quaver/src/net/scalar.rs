@@ -1,6 +1,7 @@
 //! Monotone scalar functions and the facts that every analysis asks of them.
 
 use super::Grid;
+use super::coarse::{Coarse, Corners};
 use crate::num::{Dyadic, round};
 
 /// A place where a step function jumps.
@@ -19,7 +20,7 @@ impl Cut {
     }
 
     /// The last argument below the cut and the first above it, for arguments on a grid (their closures on the reals).
-    fn neighbours(self, grid: Grid) -> (f64, f64) {
+    pub(super) fn neighbours(self, grid: Grid) -> (f64, f64) {
         match grid {
             Grid::Integer => {
                 let first = if self.strict { self.at.floor() + 1.0 } else { self.at.ceil() };
@@ -39,6 +40,8 @@ pub struct Step {
     first: Vec<f64>,
     /// Cuts per unit of x, to guess an index; only a hint.
     density: f64,
+    /// The jumps from afar, where there are many.
+    coarse: Coarse,
 }
 
 impl Step {
@@ -55,7 +58,8 @@ impl Step {
         let crossing = cuts.iter().map(|c| if c.strict { c.at.next_up() } else { c.at });
         let ends = [f64::INFINITY; 2];
         let first = std::iter::once(f64::NEG_INFINITY).chain(crossing).chain(ends).collect();
-        Step { cuts, values, first, density }
+        let coarse = Coarse::new(&cuts, &values);
+        Step { cuts, values, first, density, coarse }
     }
 
     /// The jumps, in order.
@@ -108,6 +112,18 @@ impl Step {
             parts.push(plateau(above.clamp(l, u), k + 1));
         }
         parts
+    }
+
+    fn outline(&self, above: bool, (l, u): (f64, f64), grid: Grid, apart: &[f64], out: &mut Vec<(f64, f64)>) {
+        let (first, last) = (self.index(l), self.index(u));
+        let corner = |k: usize| {
+            let (below, first_above) = self.cuts[k].neighbours(grid);
+            let (x, y) = if above { (first_above, self.values[k + 1]) } else { (below, self.values[k]) };
+            (x.clamp(l, u), y)
+        };
+        out.push((l, self.values[first]));
+        self.coarse.points(&Corners { above, grid, jumps: (first, last), ends: (l, u), apart }, corner, out);
+        out.push((u, self.values[last]));
     }
 
     fn index_exact(&self, x: &Dyadic) -> usize {
@@ -352,38 +368,29 @@ impl ScalarFn {
     /// all of them is above f on [l, u]. Increasing in x; the first has x = l, the last x = u.
     ///
     /// # Why
-    /// A plateau is lowest against a rising line at its left end; a linear piece is below a line if both its ends are.
+    /// A plateau is lowest against a rising line at its left end; a linear piece is below a line if both its ends are. Of many jumps two points may stand
+    /// for the corners (see [`Coarse`]).
     pub fn upper_points(&self, l: f64, u: f64, grid: Grid, out: &mut Vec<(f64, f64)>) {
-        out.clear();
-        match self {
-            ScalarFn::Step(s) | ScalarFn::Band(Band { upper: s, .. }) => {
-                let (first, last) = (s.index(l), s.index(u));
-                out.push((l, s.values[first]));
-                out.extend((first..last).map(|k| (s.cuts[k].neighbours(grid).1.clamp(l, u), s.values[k + 1])));
-                out.push((u, s.values[last]));
-            }
-            ScalarFn::Piecewise(p) => {
-                out.push((l, self.value_up(l)));
-                out.extend(p.knots.iter().filter(|k| l < k.0 && k.0 < u));
-                out.push((u, self.value_up(u)));
-            }
-        }
+        self.outline(true, (l, u), grid, &[], out);
     }
 
     /// Points whose lower convex hull, extended over [l, u], lies below the graph (see [`Self::upper_points`]).
     pub fn lower_points(&self, l: f64, u: f64, grid: Grid, out: &mut Vec<(f64, f64)>) {
+        self.outline(false, (l, u), grid, &[], out);
+    }
+
+    /// Points of [`Self::upper_points`] or [`Self::lower_points`] such that between any two arguments in `apart` a linear function of (x, y) that rises in y
+    /// (falls) is largest (smallest) over all corners of f at one of the points.
+    pub fn outline(&self, above: bool, (l, u): (f64, f64), grid: Grid, apart: &[f64], out: &mut Vec<(f64, f64)>) {
         out.clear();
-        match self {
-            ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }) => {
-                let (first, last) = (s.index(l), s.index(u));
-                out.push((l, s.values[first]));
-                out.extend((first..last).map(|k| (s.cuts[k].neighbours(grid).0.clamp(l, u), s.values[k])));
-                out.push((u, s.values[last]));
-            }
-            ScalarFn::Piecewise(p) => {
-                out.push((l, self.value_down(l)));
+        match (self, above) {
+            (ScalarFn::Step(s) | ScalarFn::Band(Band { upper: s, .. }), true) => s.outline(above, (l, u), grid, apart, out),
+            (ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }), false) => s.outline(above, (l, u), grid, apart, out),
+            (ScalarFn::Piecewise(p), _) => {
+                let value = |x: f64| if above { self.value_up(x) } else { self.value_down(x) };
+                out.push((l, value(l)));
                 out.extend(p.knots.iter().filter(|k| l < k.0 && k.0 < u));
-                out.push((u, self.value_down(u)));
+                out.push((u, value(u)));
             }
         }
     }

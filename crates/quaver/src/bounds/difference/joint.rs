@@ -150,22 +150,22 @@ impl Context<'_> {
     /// Bounds on value f(x) - h(argument x) for one of the functions.
     ///
     /// # Why
-    /// It is zero where f is h itself. Over a constant part of f, h is between its values at the ends.
+    /// It is zero where f is h itself. Over a constant part of f, h is between its values at the ends: the difference is smallest at the last argument and
+    /// largest at the first one. Between two bends h is affine, and so is the difference in the argument and the value ([`ScalarFn::outline`]).
     fn error(&self, h: &Piecewise, side: usize, (l, u): (f64, f64)) -> (f64, f64) {
         let (k, q) = (self.units.argument[side], self.units.value[side]);
         match self.functions[side] {
             ScalarFn::Piecewise(_) => (0.0, 0.0),
             f @ (ScalarFn::Step(_) | ScalarFn::Band(_)) => {
+                let bends: Vec<f64> = h.knots.iter().map(|knot| knot.0 / k).collect();
                 let h = ScalarFn::Piecewise(h.clone());
-                let of = |upper: bool| f.segments(upper, l, u, self.grids[side]);
-                let low = of(false)
-                    .iter()
-                    .map(|s| sub_down(mul_down(q, s.value.0), h.value_up(mul_up(k, s.to))))
-                    .fold(f64::INFINITY, f64::min);
-                let high = of(true)
-                    .iter()
-                    .map(|s| sub_up(mul_up(q, s.value.1), h.value_down(mul_down(k, s.from))))
-                    .fold(f64::NEG_INFINITY, f64::max);
+                let mut points = vec![];
+                f.outline(false, (l, u), self.grids[side], &bends, &mut points);
+                let under = |p: &(f64, f64)| sub_down(mul_down(q, p.1), h.value_up(mul_up(k, p.0)));
+                let low = points.iter().map(under).fold(f64::INFINITY, f64::min);
+                f.outline(true, (l, u), self.grids[side], &bends, &mut points);
+                let over = |p: &(f64, f64)| sub_up(mul_up(q, p.1), h.value_down(mul_down(k, p.0)));
+                let high = points.iter().map(over).fold(f64::NEG_INFINITY, f64::max);
                 (low, high)
             }
         }
