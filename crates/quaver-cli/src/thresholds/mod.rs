@@ -41,6 +41,9 @@ pub struct Args {
     /// parts
     #[arg(long, default_value_t = 1)]
     parts: usize,
+    /// climbs
+    #[arg(long, default_value_t = 40)]
+    climbs: usize,
     /// leaves
     #[arg(long, default_value_t = 0)]
     leaves: usize,
@@ -64,7 +67,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         let start = Instant::now();
         let compared = Compared::new(float.clone(), q.clone(), domain.real, domain.grid.as_ref())?;
         let options = Options { timeout: args.timeout, ..Options::default() };
-        let effort = PeakEffort { leaves: args.leaves, parts: args.parts };
+        let effort = PeakEffort { leaves: args.leaves, parts: args.parts, climbs: args.climbs };
         let mut all: Vec<Bounds> = vec![];
         for cell in 0..cells.len() {
             let total = (cells.len() > 1).then(|| cells.total(cell));

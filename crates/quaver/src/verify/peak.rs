@@ -33,10 +33,11 @@ pub struct PeakEffort {
     pub leaves: usize,
     /// Parts for each peak.
     pub parts: usize,
+    /// Steps uphill for a whole region.
+    pub climbs: usize,
 }
 
-/// Steps uphill for a whole region and for a part.
-const FIRST_CLIMBS: usize = 40;
+/// Steps uphill for a part, and for arguments of functions.
 const CLIMBS: usize = 3;
 const FRAME_CLIMBS: usize = 20;
 const RATE: f64 = 0.3;
@@ -156,7 +157,7 @@ impl Work<'_> {
             batch.iter().map(|_| Tree { open: vec![], stuck: f64::NEG_INFINITY, parts: 1 }).collect();
         let place = |peak: usize| batch.iter().position(|&b| b == peak).unwrap_or(0);
         let mut fresh: Vec<Part> = batch.iter().map(whole).collect();
-        let mut climbs = FIRST_CLIMBS;
+        let mut climbs = self.effort.climbs;
         while !fresh.is_empty() {
             self.bound(&mut fresh, climbs);
             climbs = CLIMBS;
