@@ -12,7 +12,7 @@ acas_5 (two hidden layers of 25 neurons that imitate the ACAS Xu networks of pre
 
 Writes NAME.onnx, NAME_train.npz (at most 20000 rows) and NAME_test.npz (`x` in the model's shape, `y`), and a line of summary.tsv: accuracies and the
 share of test rows (%) accepted by thresholds from the bound. W, A, D: ranges proved over the box, 0.8 of those, ranges of the training rows. one: one
-threshold per pair of classes; cell: one for each of eight ranges of the row's sum; grid: that, for inputs on the quantiser's grid.
+threshold per pair of classes; cell: one for each of eight ranges of the row's sum; grid: that, for inputs k/255 only (exact at 8 and 16 bits).
 
 Needs: numpy, torch, onnx. Fixed seeds: the same versions on the same CPU train the same networks.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch.nn import functional as F
 
 import agreement_bound as ab
@@ -174,8 +174,14 @@ def accepted_by_cell(net, q, sums, cuts, bits, scheme, acts, input_step):
     return out
 
 
+def grid_part(bits):
+    """The largest error of rounding k/255, in halves of a step."""
+    x = np.arange(256) / 255 * (2 ** bits - 1)
+    return float(2 * np.abs(x - np.rint(x)).max())
+
+
 @torch.no_grad()
-def report(net, data, bits=(8, 12, 16)):
+def report(net, data, on_grid, bits=(8, 12, 16)):
     """Accuracies and shares of accepted test rows, by name of column."""
     out = {"train_acc": accuracy(net, data.x, data.y), "test_acc": accuracy(net, data.test_x, data.test_y)}
     tx = torch.from_numpy(data.test_x)
@@ -189,7 +195,7 @@ def report(net, data, bits=(8, 12, 16)):
             d = ab.thresholds(net, b, scheme, acts)
             out[f"{scheme}{b}_d"] = (d.sum() / (len(d) * (len(d) - 1))).item()
             out[f"{scheme}{b}_one"] = percent(ab.accepted(q, d))
-            for tag, part in (("cell", 1.), ("grid", 0.)):
+            for tag, part in (("cell", 1.), ("grid", grid_part(b) if on_grid else 1.)):
                 out[f"{scheme}{b}_{tag}"] = percent(accepted_by_cell(net, q, sums, cuts, b, scheme, acts, part))
     return out
 
@@ -215,9 +221,20 @@ def to_onnx(net, name):
     return mm.make_float_model(name, (1, *net.shapes[0]), nodes, inits, net.shapes[-1][0])
 
 
+@torch.no_grad()
+def from_onnx(spec, path):
+    """The network of a file that `to_onnx` made."""
+    net = ab.Net(spec.shape, spec.convs, spec.hidden, spec.classes)
+    par = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    for i, layer in enumerate(net.layers):
+        layer.weight.copy_(torch.tensor(par[f"w{i}"]))
+        layer.bias.copy_(torch.tensor(par[f"b{i}"]))
+    return net.eval()
+
+
 def write(path, put):
     """Write under a name that starts with a dot, then rename."""
-    part = path.with_name("." + path.name)
+    part = path.with_name("." + path.name)  # keeps the ending, which numpy would add
     put(part)
     os.replace(part, path)
 
@@ -245,20 +262,24 @@ def main():
     ap.add_argument("--only", nargs="+", choices=[s.name for s in SPECS], metavar="NAME", help="these networks only (default all)")
     ap.add_argument("--quick", action="store_true", help="one epoch each, to see that all works")
     ap.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="other hyperparameters (fields of Spec)")
+    ap.add_argument("--measure", action="store_true", help="do not train: measure the networks that are in OUT")
     args = ap.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for spec in (s for s in SPECS if not args.only or s.name in args.only):
         spec = with_fields(spec, args.set + ["epochs=1"] * args.quick)
         data, began = ad.read(args.data, spec.data), time.time()
-        net = train(spec, data)
-        line = report(net, data)
-        shown = " ".join(f"{k}={line[k]:.2f}" for k in ("test_acc", *(f"{s}_{t}" for s in ("W8", "W12", "W16", "A16", "D16") for t in ("one", "grid"))))
+        net = from_onnx(spec, args.out / f"{spec.name}.onnx") if args.measure else train(spec, data)
+        line = report(net, data, spec.data in WIDTHS)
+        shares = [f"{s}_{t}" for s in ("W8", "W12", "W16", "A16", "D16") for t in ("one", "grid")]
+        shown = " ".join(f"{k}={line[k]:.2f}" for k in ("test_acc", *shares))
         print(f"{spec.name:18s} {time.time() - began:4.0f} s  {shown}", flush=True)
+        add_line(args.out / "summary.tsv", spec, line)
+        if args.measure:
+            continue
         write(args.out / f"{spec.name}.onnx", lambda p: onnx.save(to_onnx(net, spec.name), p))
         for part, x, y in (("train", data.x[:TRAIN_ROWS], data.y[:TRAIN_ROWS]), ("test", data.test_x, data.test_y)):
             write(args.out / f"{spec.name}_{part}.npz", lambda p: np.savez_compressed(p, x=x.reshape(-1, *net.shapes[0]), y=y))
-        add_line(args.out / "summary.tsv", spec, line)
 
 
 if __name__ == "__main__":
