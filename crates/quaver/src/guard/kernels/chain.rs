@@ -144,14 +144,14 @@ impl<'n> Walk<'n> {
             Op::Input(_) => unreachable!("an input has no argument"),
             Op::Pointwise(p) => pointwise(state, p, node),
             Op::Move(m) => match state {
-                State::Raw { from, functions } => {
+                State::Raw { from, functions } if before.grid != Grid::Integer => {
                     let moved = moved_input(m, &from).ok_or_else(|| {
                         let cure = "quantize the input before it is padded";
                         KernelError::new(&node.name, "constants are put beside inputs that are not quantized", cure)
                     })?;
                     Ok(State::Raw { from: moved, functions })
                 }
-                state @ (State::Integers(_) | State::Sums(_)) => {
+                state @ (State::Raw { .. } | State::Integers(_) | State::Sums(_)) => {
                     let integers = self.closed(state, before)?;
                     self.moved(integers, m, node)
                 }
@@ -237,9 +237,17 @@ impl<'n> Walk<'n> {
                 known = Some((places, all_reached(&functions, levels, node)?));
             }
             let reached = known.as_ref().map_or(&[][..], |k| &k.1);
-            channels.push((Thresholds::new(line, reached, *reach), slope_near(line, reached)));
+            let t0 = std::time::Instant::now();
+            let th = Thresholds::new(line, reached, *reach);
+            let sl = slope_near(line, reached);
+            if channel == 0 {
+                eprintln!("DBG thresholds {} in {:?} of {}", th.inner.len(), t0.elapsed(), reached.len());
+            }
+            channels.push((th, sl));
         }
+        let t0 = std::time::Instant::now();
         let mut requantizer = Requantizer::new(channels, (levels.1 - levels.0) as u16);
+        eprintln!("DBG fit {:?}", t0.elapsed());
         requantizer.pad(|c| shape.column(c), shape.padded_channels());
         self.rows.push(Row { width: shape.width(), constants: vec![] });
         if let Some(Stage::Layer(layer)) = self.stages.last_mut() {

@@ -16,11 +16,17 @@ fn power_of_two(e: i64) -> f64 {
     }
 }
 
-/// The odd integer m and e with x = m 2^e; `None` for zero.
+/// The odd integer m and e with x = m 2^e; `None` for zero (and for what is not finite).
 fn odd_mantissa(x: f64) -> Option<(i64, i64)> {
-    let exact = Dyadic::from_f64(x)?;
-    let (m, e) = exact.parts();
-    m.to_i64().filter(|m| *m != 0).map(|m| (m, e))
+    let bits = x.to_bits();
+    let (raw, fraction) = ((bits >> 52 & 0x7ff) as i64, (bits & ((1 << 52) - 1)) as i64);
+    let (magnitude, exponent) = if raw == 0 { (fraction, -1074) } else { (fraction | 1 << 52, raw - 1075) };
+    if magnitude == 0 || raw == 0x7ff {
+        return None;
+    }
+    let shift = magnitude.trailing_zeros();
+    let odd = magnitude >> shift;
+    Some((if x < 0.0 { -odd } else { odd }, exponent + i64::from(shift)))
 }
 
 /// The largest unit that all numbers are integer multiples of, and the multiples (unit 1 where all are zero).
@@ -113,11 +119,14 @@ fn shifted(x: i128, shift: i64) -> Option<i128> {
 
 /// The smallest n with n unit >= rest (> where strict).
 fn first_multiple(rest: i128, unit: i128, strict: bool) -> i128 {
-    let quotient = match (i64::try_from(rest), i64::try_from(unit)) {
-        (Ok(rest), Ok(unit)) => rest.div_euclid(unit).into(),
-        _ => rest.div_euclid(unit),
+    // A quotient in binary64 is a guess that is nearly always right, and is looked at exactly.
+    let guess = (rest as f64 / unit as f64).floor() as i128;
+    let over = guess.checked_mul(unit).and_then(|product| rest.checked_sub(product));
+    let (quotient, remainder) = match over {
+        Some(over) if (0..unit).contains(&over) => (guess, over),
+        _ => (rest.div_euclid(unit), rest.rem_euclid(unit)),
     };
-    if quotient * unit == rest && !strict { quotient } else { quotient + 1 }
+    if remainder == 0 && !strict { quotient } else { quotient + 1 }
 }
 
 #[cfg(test)]

@@ -120,35 +120,53 @@ impl FloatNet {
     }
 }
 
-/// out += W x, where the weights of each x are neighbours.
+/// out += W x, where the weights of each x are neighbours, in rows of `padded(out.len())`.
 #[inline(always)]
 fn vector(weights: &[f32], x: &[f32], out: &mut [f32]) {
-    const WIDTH: usize = 64;
-    let n = out.len();
-    for (k, out) in out.chunks_mut(WIDTH).enumerate() {
+    let mut start = 0;
+    while start < out.len() {
         // Sums of a block of outputs stay in registers.
-        let mut sums = [0.0f32; WIDTH];
-        sums[..out.len()].copy_from_slice(out);
-        if out.len() == WIDTH {
-            for (x, w) in x.iter().zip(weights.chunks_exact(n)) {
-                sums.iter_mut().zip(&w[k * WIDTH..][..WIDTH]).for_each(|(s, w)| *s += w * x);
-            }
-        } else {
-            let len = out.len();
-            for (x, w) in x.iter().zip(weights.chunks_exact(n)) {
-                sums[..len].iter_mut().zip(&w[k * WIDTH..][..len]).for_each(|(s, w)| *s += w * x);
-            }
-        }
-        out.copy_from_slice(&sums[..out.len()]);
+        start += match padded(out.len()) - start {
+            64.. => block::<64>(weights, x, out, start),
+            32.. => block::<32>(weights, x, out, start),
+            _ => block::<16>(weights, x, out, start),
+        };
     }
 }
 
+#[inline(always)]
+fn block<const WIDTH: usize>(weights: &[f32], x: &[f32], out: &mut [f32], start: usize) -> usize {
+    let (pitch, end) = (padded(out.len()), (start + WIDTH).min(out.len()));
+    let mut sums = [0.0f32; WIDTH];
+    sums[..end - start].copy_from_slice(&out[start..end]);
+    for (x, w) in x.iter().zip(weights.chunks_exact(pitch)) {
+        let w = &w[start..start + WIDTH];
+        for i in 0..WIDTH {
+            sums[i] += w[i] * x;
+        }
+    }
+    out[start..end].copy_from_slice(&sums[..end - start]);
+    WIDTH
+}
+
+/// Outputs with those that fill up a block.
+fn padded(outputs: usize) -> usize {
+    outputs.next_multiple_of(16)
+}
+
+/// The weights of a dense layer on one block of inputs, transposed and padded.
 fn transposed(node: &Node) -> Option<Vec<f32>> {
     let Op::Affine(Affine { terms, .. }) = &node.op else { return None };
     let [(_, LinearMap::Dense(d))] = &terms[..] else { return None };
-    let w = d.weights.single();
-    let one = d.outer == 1;
-    one.then(|| (0..d.n_in * d.n_out).map(|i| w[i % d.n_out * d.n_in + i / d.n_out]).collect())
+    if d.outer != 1 {
+        return None;
+    }
+    let (w, pitch) = (d.weights.single(), padded(d.n_out));
+    let mut transposed = vec![0.0; d.n_in * pitch];
+    for (o, row) in w.chunks(d.n_in).enumerate() {
+        row.iter().enumerate().for_each(|(i, w)| transposed[i * pitch + o] = *w);
+    }
+    Some(transposed)
 }
 
 fn supported(node: &Node) -> Result<(), KernelError> {

@@ -6,8 +6,10 @@
 //! # Why
 //! The net's integer is non-decreasing in n, so it is given by its thresholds t(v): it is at least v if and only if n >= t(v). The formula is
 //! non-decreasing as well: n is exact in binary64 (|n| < 2^53), and a product with a non-negative factor, a sum, a clip and a rounding to the nearest integer, each
-//! rounded once, are non-decreasing. So it is enough that its value is below v at t(v) - 1 and not below v at t(v), for every v; [`Formula::agrees`]
-//! executes the formula there. Where t(v) is not within reach, the ends of the reach are looked at instead.
+//! rounded once, are non-decreasing. So it is enough that its value is below v at t(v) - 1 and not below v at t(v), for every v; [`Formula::exceptions`]
+//! executes the formula there. Where t(v) is not within reach, the ends of the reach are looked at instead. Where the formula reaches v one accumulator
+//! sooner or later (with 16 bits, a few of many thousand thresholds are nearer to a tie than binary64 can tell), that accumulator is an exception, whose
+//! value is corrected.
 //!
 //! # Rounding
 //! The product and the sum are rounded once each (Rust contracts nothing). Adding 1.5 2^52 rounds to the nearest integer, ties to even, and leaves the integer in
@@ -16,8 +18,14 @@
 use super::cuts::Reached;
 use super::exact::Line;
 
+/// Most accumulators of a channel whose values are corrected after the formula.
+const EXCEPTIONS: usize = 16;
+
 /// 1.5 2^52.
 const MAGIC: f64 = 6_755_399_441_055_744.0;
+
+/// 1.5 2^23.
+const MAGIC_SINGLE: f32 = 12_582_912.0;
 
 /// v within [lo, hi] rounded to the nearest integer, ties to even, modulo 2^16 (`lo` for NaN).
 #[inline(always)]
@@ -25,6 +33,14 @@ pub(super) fn rounded(v: f64, lo: f64, hi: f64) -> u16 {
     let v = if v > lo { v } else { lo };
     let v = if v < hi { v } else { hi };
     (v + MAGIC).to_bits() as u16
+}
+
+/// [`rounded`] in float32, for ends of at most 2^21 in magnitude.
+#[inline(always)]
+pub(super) fn rounded_single(v: f32, lo: f32, hi: f32) -> u16 {
+    let v = if v > lo { v } else { lo };
+    let v = if v < hi { v } else { hi };
+    (v + MAGIC_SINGLE).to_bits() as u16
 }
 
 /// rne(clip(factor n + shift)) + lift, from 0 to `high`.
@@ -46,24 +62,57 @@ impl Formula {
         rounded(n * self.factor + self.shift, -lift, f64::from(self.high) - lift).wrapping_add(self.lift)
     }
 
-    /// Whether the formula is the function with these thresholds (see the module's claim).
-    pub fn agrees(&self, thresholds: &Thresholds) -> bool {
+    /// The accumulators at which the formula is not the function with these thresholds, with the function's values (see the module's claim);
+    /// `None` if they are many.
+    pub fn exceptions(&self, thresholds: &Thresholds) -> Option<Vec<(i64, u16)>> {
+        let Thresholds { lo, hi, below, inner } = thresholds;
         let at = |n: i64| self.value(n as f64);
-        let inner = thresholds.inner.iter().zip(thresholds.below + 1..).all(|(&t, v)| at(t) >= v && at(t - 1) < v);
-        let (lowest, highest) = (thresholds.below, thresholds.below + thresholds.inner.len() as u16);
-        inner && at(thresholds.lo) >= lowest && at(thresholds.hi) <= highest
+        let mut found = vec![];
+        for (&t, v) in inner.iter().zip(below + 1..) {
+            if at(t) < v {
+                // The formula reaches v one later.
+                let is_next = t < *hi && at(t + 1) >= v;
+                found.push((t, thresholds.value(t)));
+                is_next.then_some(())?;
+            }
+            if at(t - 1) >= v {
+                // One sooner.
+                let is_before = t - 1 > *lo && at(t - 2) < v;
+                found.push((t - 1, thresholds.value(t - 1)));
+                is_before.then_some(())?;
+            }
+            (found.len() <= EXCEPTIONS).then_some(())?;
+        }
+        let ends_fit = at(*lo) >= *below && at(*hi) <= below + inner.len() as u16;
+        ends_fit.then_some(found)
     }
 
-    /// A formula that agrees, if one of a few candidates does.
-    pub fn fit(thresholds: &Thresholds, slope: f64, high: u16, lift: u16) -> Option<Formula> {
+    /// The candidate with the fewest exceptions.
+    pub fn fit(thresholds: &Thresholds, slope: f64, high: u16, lift: u16) -> Option<(Formula, Vec<(i64, u16)>)> {
         let formula = |factor: f64, shift: f64| Formula { factor, shift, high, lift };
         if thresholds.inner.is_empty() {
             let constant = formula(0.0, f64::from(thresholds.below) - f64::from(lift));
-            return constant.agrees(thresholds).then_some(constant);
+            return constant.exceptions(thresholds).map(|e| (constant, e));
         }
-        let (least, most) = thresholds.shifts(slope, lift);
-        let candidates = [least + (most - least) / 2.0, least, most];
-        candidates.into_iter().map(|shift| formula(slope, shift)).find(|f| f.agrees(thresholds))
+        let mut best: Option<(Formula, Vec<(i64, u16)>)> = None;
+        let mut consider = |slope: f64, (least, most): (f64, f64)| {
+            for shift in [least + (most - least) / 2.0, least, most] {
+                let candidate = formula(slope, shift);
+                let Some(exceptions) = candidate.exceptions(thresholds) else { continue };
+                if best.as_ref().is_none_or(|b| exceptions.len() < b.1.len()) {
+                    best = Some((candidate, exceptions));
+                }
+                if best.as_ref().is_some_and(|b| b.1.is_empty()) {
+                    return true;
+                }
+            }
+            false
+        };
+        if !consider(slope, thresholds.shifts(slope, lift)) {
+            let slope = thresholds.roomiest(lift);
+            consider(slope, thresholds.shifts(slope, lift));
+        }
+        best
     }
 }
 
@@ -89,7 +138,7 @@ impl Thresholds {
             Reached::Never => hi + 1,
         };
         let below = reached.partition_point(|r| first(r) <= lo);
-        let inside = reached.partition_point(|r| first(r) <= hi);
+        let inside = below + reached[below..].partition_point(|r| first(r) <= hi);
         let inner = reached[below..inside].iter().map(first).collect();
         // Local invariant: there are at most 65535 values above the smallest.
         Thresholds { lo, hi, below: below as u16, inner }
@@ -100,10 +149,39 @@ impl Thresholds {
         self.below + self.inner.partition_point(|t| *t <= n) as u16
     }
 
+    /// The slope for which the range of [`Self::shifts`] is widest.
+    ///
+    /// # Why
+    /// The range's width is a concave function of the slope: its ends are the extreme ones of lines. Bisection follows the sign of its derivative.
+    fn roomiest(&self, lift: u16) -> f64 {
+        let (n, last) = (self.inner.len() as f64 - 1.0, self.inner[self.inner.len() - 1]);
+        let run = (last - self.inner[0]) as f64;
+        // Between the slopes of lines that pass the outermost thresholds at the latest and at the soonest.
+        let (mut lo, mut hi) = (n / (run + 1.0), if run > 1.0 { n / (run - 1.0) } else { 2.0 * n.max(1.0) });
+        for _ in 0..60 {
+            let middle = lo + (hi - lo) / 2.0;
+            if middle <= lo || middle >= hi {
+                break;
+            }
+            let (mut least, mut most) = ((f64::NEG_INFINITY, 0), (f64::INFINITY, 0));
+            for (half, t) in self.places(lift) {
+                let (at, before) = (half - middle * t as f64, half - middle * (t - 1) as f64);
+                least = if at > least.0 { (at, t) } else { least };
+                most = if before < most.0 { (before, t - 1) } else { most };
+            }
+            if least.1 > most.1 { lo = middle } else { hi = middle }
+        }
+        lo + (hi - lo) / 2.0
+    }
+
+    /// What factor n + shift has to reach at each threshold.
+    fn places(&self, lift: u16) -> impl Iterator<Item = (f64, i64)> {
+        self.inner.iter().zip(self.below + 1..).map(move |(&t, v)| (f64::from(v) - f64::from(lift) - 0.5, t))
+    }
+
     /// The shifts that, without rounding, give every threshold its place: at least the first, below the second.
     fn shifts(&self, slope: f64, lift: u16) -> (f64, f64) {
-        let places = self.inner.iter().zip(self.below + 1..).map(|(&t, v)| (f64::from(v) - f64::from(lift) - 0.5, t));
-        places.fold((f64::NEG_INFINITY, f64::INFINITY), |(least, most), (half, t)| {
+        self.places(lift).fold((f64::NEG_INFINITY, f64::INFINITY), |(least, most), (half, t)| {
             (least.max(half - slope * t as f64), most.min(half - slope * (t - 1) as f64))
         })
     }
@@ -134,6 +212,8 @@ pub(super) struct Requantizer {
     pub high: u16,
     /// As in [`Formula`].
     pub lift: u16,
+    /// Channel, accumulator and value where the formula is wrong.
+    pub exceptions: Vec<(usize, f64, u16)>,
     /// Channels whose values are looked up.
     pub tables: Vec<(usize, Thresholds)>,
 }
@@ -141,22 +221,26 @@ pub(super) struct Requantizer {
 impl Requantizer {
     /// From the thresholds of each channel and slopes near theirs.
     pub fn new(channels: Vec<(Thresholds, f64)>, high: u16) -> Self {
-        let fit = |lift: u16| -> Vec<Option<Formula>> {
-            channels.iter().map(|(t, slope)| Formula::fit(t, *slope, high, lift)).collect()
-        };
+        type Fit = Option<(Formula, Vec<(i64, u16)>)>;
+        let fit =
+            |lift: u16| -> Vec<Fit> { channels.iter().map(|(t, slope)| Formula::fit(t, *slope, high, lift)).collect() };
+        let cost = |fits: &[Fit]| fits.iter().map(|f| f.as_ref().map_or(1 + EXCEPTIONS, |f| f.1.len())).sum::<usize>();
         let mut best = (0, fit(0));
-        if best.1.iter().any(Option::is_none) {
+        if cost(&best.1) > channels.len() {
+            // Perhaps the zero point is odd.
             let lifted = fit(1);
-            if lifted.iter().flatten().count() > best.1.iter().flatten().count() {
+            if cost(&lifted) < cost(&best.1) {
                 best = (1, lifted);
             }
         }
-        let (lift, formulas) = best;
-        let factors = formulas.iter().map(|f| f.map_or(0.0, |f| f.factor)).collect();
-        let shifts = formulas.iter().map(|f| f.map_or(0.0, |f| f.shift)).collect();
-        let without = channels.into_iter().enumerate().filter(|(c, _)| formulas[*c].is_none());
+        let (lift, fits) = best;
+        let factors = fits.iter().map(|f| f.as_ref().map_or(0.0, |f| f.0.factor)).collect();
+        let shifts = fits.iter().map(|f| f.as_ref().map_or(0.0, |f| f.0.shift)).collect();
+        let of = |(c, f): (usize, &Fit)| f.iter().flat_map(move |f| &f.1).map(move |e| (c, e.0 as f64, e.1)).collect();
+        let exceptions = fits.iter().enumerate().flat_map(|f| -> Vec<(usize, f64, u16)> { of(f) }).collect();
+        let without = channels.into_iter().enumerate().filter(|(c, _)| fits[*c].is_none());
         let tables = without.map(|(c, (thresholds, _))| (c, thresholds)).collect();
-        Requantizer { factors, shifts, high, lift, tables }
+        Requantizer { factors, shifts, high, lift, exceptions, tables }
     }
 
     /// Writes the values of rows of accumulators; row r starts at `r * factors.len()` in both.
@@ -172,8 +256,15 @@ impl Requantizer {
         }
     }
 
-    /// Replaces the values of channels that have no formula.
-    pub fn look_up(&self, sums: &[f64], out: &mut [u16]) {
+    /// Replaces the values where formulas are wrong or missing.
+    pub fn correct(&self, sums: &[f64], out: &mut [u16]) {
+        if !self.exceptions.is_empty() {
+            for (sums, out) in sums.chunks_exact(self.factors.len()).zip(out.chunks_exact_mut(self.factors.len())) {
+                for &(channel, n, value) in &self.exceptions {
+                    out[channel] = if sums[channel] == n { value } else { out[channel] };
+                }
+            }
+        }
         for (channel, thresholds) in &self.tables {
             let step = self.factors.len();
             let values = sums.iter().skip(*channel).step_by(step).zip(out.iter_mut().skip(*channel).step_by(step));
@@ -190,6 +281,7 @@ impl Requantizer {
         };
         (self.factors, self.shifts) = (spread(&self.factors), spread(&self.shifts));
         self.tables.iter_mut().for_each(|t| t.0 = layout(t.0));
+        self.exceptions.iter_mut().for_each(|e| e.0 = layout(e.0));
     }
 }
 
@@ -219,7 +311,7 @@ mod tests {
         let n: Vec<f64> = (reach.0..=reach.1).map(|n| n as f64).collect();
         let mut out = vec![0; n.len()];
         made.apply(&n, &mut out);
-        made.look_up(&n, &mut out);
+        made.correct(&n, &mut out);
         for (n, out) in n.iter().zip(&out) {
             assert_eq!(*out, thresholds.value(*n as i64), "at {n}");
         }
@@ -256,8 +348,8 @@ mod tests {
     fn a_wrong_constant_is_found_out() {
         let (line, reached) = (line(1.0, 0.0), quantizer(16.0, 3, 255));
         let thresholds = Thresholds::new(&line, &reached, (-5000, 5000));
-        let right = Formula::fit(&thresholds, 1.0 / 16.0, 255, 1).unwrap();
-        assert!(right.agrees(&thresholds));
+        let (right, exceptions) = Formula::fit(&thresholds, 1.0 / 16.0, 255, 1).unwrap();
+        assert!(exceptions.is_empty());
         let off = 1.0 / 32.0;
         for wrong in [
             Formula { shift: right.shift + off, ..right },
@@ -267,7 +359,42 @@ mod tests {
             Formula { high: 254, ..right },
         ] {
             let differs = (-5000..=5000).any(|n: i64| wrong.value(n as f64) != thresholds.value(n));
-            assert!(differs && !wrong.agrees(&thresholds), "{wrong:?}");
+            assert!(differs && wrong.exceptions(&thresholds).is_none_or(|e| !e.is_empty()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn integer_cuts_and_large_accumulators_have_formulas() {
+        // Thresholds that were rounded up to integers already, as those of integer kernels.
+        let cut = |v: i64| Reached::Behind(Cut::at(((v as f64 - 0.5) * 511.3 - 40_000.25).ceil()));
+        let made = check(&line(1.0, 0.0), &(1..=255).map(cut).collect::<Vec<_>>(), (-70_000, 110_000), 255);
+        assert!(made.tables.is_empty() && made.exceptions.is_empty());
+        let (scale, mut exceptions) = (f64::from(8.3e-5f32), 0);
+        for k in 1..8 {
+            let (line, reached) = (line(scale * 5.1e-7 * f64::from(k), 0.037), quantizer(scale, 0, u16::MAX));
+            let thresholds = Thresholds::new(&line, &reached, (-1 << 40, 1 << 40));
+            let made = Requantizer::new(vec![(thresholds.clone(), slope_near(&line, &reached))], u16::MAX);
+            assert!(made.tables.is_empty());
+            exceptions += made.exceptions.len();
+            for &t in &thresholds.inner {
+                let n = [t - 1, t, t + 1].map(|n| n as f64);
+                let mut out = [0; 3];
+                made.apply(&n, &mut out);
+                made.correct(&n, &mut out);
+                assert_eq!(out, [t - 1, t, t + 1].map(|n| thresholds.value(n)));
+            }
+        }
+        println!("{exceptions} exceptions of {} thresholds", 7 * 65_535);
+    }
+
+    #[test]
+    fn exceptions_are_where_a_formula_is_off_by_one_accumulator() {
+        let thresholds = Thresholds { lo: -100, hi: 100, below: 0, inner: vec![0, 11, 20, 29, 40] };
+        let (formula, exceptions) = Formula::fit(&thresholds, 0.1, 5, 0).unwrap();
+        assert!(!exceptions.is_empty());
+        for n in -100..=100 {
+            let value = exceptions.iter().find(|e| e.0 == n).map_or(formula.value(n as f64), |e| e.1);
+            assert_eq!(value, thresholds.value(n), "at {n}");
         }
     }
 }

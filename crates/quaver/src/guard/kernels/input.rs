@@ -9,30 +9,21 @@
 //! executed at every threshold of the net's quantizer and at the float32 number before it, and at both infinities.
 
 use super::cuts::Reached;
-use super::formula::rounded;
+use super::formula::{rounded, rounded_single};
 use crate::net::Cut;
 use crate::num::float32;
 
-/// How x is divided by the scale.
+/// How x is divided by the scale, and rounded.
 #[derive(Clone, Copy, Debug)]
 enum Quotient {
+    /// x (1 / s), in float32.
+    MultiplySingle(f32),
     /// x (1 / s), in binary64.
     Multiply(f64),
-    /// x / s, in binary64.
-    Double(f64),
     /// x / s, in float32.
     Single(f32),
-}
-
-impl Quotient {
-    #[inline(always)]
-    fn of(self, x: f32) -> f64 {
-        match self {
-            Quotient::Multiply(factor) => f64::from(x) * factor,
-            Quotient::Double(scale) => f64::from(x) / scale,
-            Quotient::Single(scale) => f64::from(x / scale),
-        }
-    }
+    /// x / s, in binary64.
+    Double(f64),
 }
 
 /// rne(clip(quotient)) + zero.
@@ -47,24 +38,27 @@ struct Formula {
 impl Formula {
     #[inline(always)]
     fn values(&self, x: impl Iterator<Item = f32>, out: &mut [u16]) {
-        let (lo, hi) = (-self.zero as f64, (i64::from(self.high) - self.zero) as f64);
+        let (zero, lo, hi) = (self.zero as u16, -self.zero as f64, (i64::from(self.high) - self.zero) as f64);
+        let single = |v: f32| rounded_single(v, lo as f32, hi as f32).wrapping_add(zero);
+        let double = |v: f64| rounded(v, lo, hi).wrapping_add(zero);
         // One loop for each way to divide, so that each can become vectors.
         match self.quotient {
-            q @ Quotient::Multiply(_) => x.zip(out).for_each(|(x, out)| *out = self.value(q, lo, hi, x)),
-            q @ Quotient::Double(_) => x.zip(out).for_each(|(x, out)| *out = self.value(q, lo, hi, x)),
-            q @ Quotient::Single(_) => x.zip(out).for_each(|(x, out)| *out = self.value(q, lo, hi, x)),
+            Quotient::MultiplySingle(factor) => x.zip(out).for_each(|(x, out)| *out = single(x * factor)),
+            Quotient::Multiply(factor) => x.zip(out).for_each(|(x, out)| *out = double(f64::from(x) * factor)),
+            Quotient::Single(scale) => x.zip(out).for_each(|(x, out)| *out = single(x / scale)),
+            Quotient::Double(scale) => x.zip(out).for_each(|(x, out)| *out = double(f64::from(x) / scale)),
         }
     }
 
-    #[inline(always)]
-    fn value(&self, quotient: Quotient, lo: f64, hi: f64, x: f32) -> u16 {
-        rounded(quotient.of(x), lo, hi).wrapping_add(self.zero as u16)
+    fn value(&self, x: f32) -> u16 {
+        let mut out = [0];
+        self.values(std::iter::once(x), &mut out);
+        out[0]
     }
 
     /// Whether the formula has these thresholds: the smallest float32 that reaches each value, infinite where none does, negatively where all do.
     fn agrees(&self, thresholds: &[f32]) -> bool {
-        let (lo, hi) = (-self.zero as f64, (i64::from(self.high) - self.zero) as f64);
-        let at = |x: f32| usize::from(self.value(self.quotient, lo, hi, x));
+        let at = |x: f32| usize::from(self.value(x));
         let reaches = |(k, &t): (usize, &f32)| {
             let v = k + 1;
             match t {
@@ -93,11 +87,12 @@ impl InputQuantizer {
         let thresholds: Vec<f32> = reached.iter().map(first).collect();
         // Local invariant: there are at most 65535 values above the smallest.
         let high = thresholds.len() as u16;
-        let parameters = parameters.filter(|(scale, zero)| *scale > 0.0 && zero.abs() < 1 << 40);
+        let parameters = parameters.filter(|(scale, zero)| *scale > 0.0 && zero.abs() < 1 << 20);
         let candidates = parameters.into_iter().flat_map(|(scale, zero)| {
-            let single = scale as f32;
-            let quotients = [Quotient::Multiply(1.0 / scale), Quotient::Double(scale), Quotient::Single(single)];
-            quotients.map(|quotient| Formula { quotient, zero, high })
+            let (single, factor) = (scale as f32, 1.0 / scale);
+            let multiply = [Quotient::MultiplySingle(factor as f32), Quotient::Multiply(factor)];
+            let divide = [Quotient::Single(single), Quotient::Double(scale)];
+            multiply.into_iter().chain(divide).map(move |quotient| Formula { quotient, zero, high })
         });
         match candidates.into_iter().find(|f| f.agrees(&thresholds)) {
             Some(formula) => InputQuantizer(Method::Formula(formula)),
