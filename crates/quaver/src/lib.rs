@@ -4,7 +4,8 @@
 //! The spine, from a file to a verdict (see `ARCHITECTURE.md`):
 //! [`model`] reads a file and lowers it under an arithmetic profile to a [`net::Net`]; [`property`] states a closed claim about a net,
 //! also from queries that [`vnnlib`] reads;
-//! [`bounds`] proves bounds; [`verify`] decides, and tells [`certificate`] how. [`export`] writes questions for other tools.
+//! [`bounds`] proves bounds; [`verify`] decides, and tells [`certificate`] how. [`export`] writes questions for other tools;
+//! [`guard`] runs quantized networks.
 
 pub mod bounds;
 pub mod certificate;

@@ -4,8 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bottom first.
-const ORDER: [&str; 11] =
-    ["num", "lp", "net", "model", "vnnlib", "property", "bounds", "certificate", "verify", "export", "quantize"];
+const ORDER: [&str; 12] = [
+    "num",
+    "lp",
+    "net",
+    "model",
+    "vnnlib",
+    "property",
+    "bounds",
+    "certificate",
+    "verify",
+    "export",
+    "quantize",
+    "guard",
+];
 
 fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of sources") {

@@ -338,7 +338,12 @@ fn quantized_activations_are_on_their_levels() {
         for symmetric in [false, true] {
             let activations = ActivationScheme { bits, symmetric, outputs: true, input_step: None };
             let ranges = from_data(quantizer.model(), true, &x).unwrap().scaled(0.75);
-            let levels: Vec<Levels> = ranges.points.iter().zip(&ranges.ends).map(|(&p, &e)| activations.levels(quantizer.model(), p, e).0).collect();
+            let levels: Vec<Levels> = ranges
+                .points
+                .iter()
+                .zip(&ranges.ends)
+                .map(|(&p, &e)| activations.levels(quantizer.model(), p, e).0)
+                .collect();
             assert_eq!(levels.len(), 4);
             let scheme = LayerScheme { biases: BiasRule::Float, ..LayerScheme::new(8, WeightRule::Symmetric) };
             let quantized = quantizer.at(&[scheme; 3]).unwrap();

@@ -22,7 +22,12 @@ impl Activations {
         let args = job.args;
         let Some(bits) = args.activations else { return Ok(None) };
         let symmetric = args.activation_scheme == ActivationRule::Symmetric;
-        let scheme = ActivationScheme { bits, symmetric, outputs: !args.float_outputs, input_step: args.input_step.as_ref().map(Ratio::approx) };
+        let scheme = ActivationScheme {
+            bits,
+            symmetric,
+            outputs: !args.float_outputs,
+            input_step: args.input_step.as_ref().map(Ratio::approx),
+        };
         let source = args.ranges.unwrap_or(if args.data.is_some() { Source::Data } else { Source::Proved });
         let model = job.quantizer.model();
         let ranges = match source {

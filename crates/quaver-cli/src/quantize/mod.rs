@@ -137,7 +137,11 @@ impl FromStr for BitsArg {
 
 fn step(text: &str) -> Result<Ratio, String> {
     let step: Ratio = text.parse().map_err(|e: quaver::num::ParseRatioError| e.to_string())?;
-    if step.is_zero() || step.is_negative() { Err(format!("`{text}` is no step: write a number above 0")) } else { Ok(step) }
+    if step.is_zero() || step.is_negative() {
+        Err(format!("`{text}` is no step: write a number above 0"))
+    } else {
+        Ok(step)
+    }
 }
 
 /// Which integers and scales, as users write it.

@@ -39,7 +39,14 @@ impl Args {
         let multiple = |x: f64| {
             let k = (x / step.approx()).round();
             let is_near = ((k * step.approx()) - x).abs() <= 1e-6 * step.approx();
-            if is_near { Ok(k as i64) } else { Err(fail(format!("{x} is no multiple of the step"), "give a --box whose ends are multiples of the step")) }
+            if is_near {
+                Ok(k as i64)
+            } else {
+                Err(fail(
+                    format!("{x} is no multiple of the step"),
+                    "give a --box whose ends are multiples of the step",
+                ))
+            }
         };
         let range = (multiple(real.0)?, multiple(real.1)?);
         Ok(Domain { real, grid: Some(InputGrid { step: step.clone(), range }) })

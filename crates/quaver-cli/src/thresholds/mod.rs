@@ -63,7 +63,8 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let cells = Cells::new(n, domain.ends(), domain.grid.is_some(), sums.clone(), args.cells);
     let f_scores = execute(&float.net, &[rows.clone()], rows.len() / n).swap_remove(0).center;
     for path in &args.quantized {
-        let q = Arc::new(load::lowered(session.files, path, Some(args.profile.as_deref().unwrap_or("ort-fused")))?.lowered);
+        let q =
+            Arc::new(load::lowered(session.files, path, Some(args.profile.as_deref().unwrap_or("ort-fused")))?.lowered);
         let start = Instant::now();
         let compared = Compared::new(float.clone(), q.clone(), domain.real, domain.grid.as_ref())?;
         let options = Options { timeout: args.timeout, ..Options::default() };
@@ -105,7 +106,11 @@ fn report(
     let mean = all.iter().flat_map(|b| (0..k * k).filter(|i| i % (k + 1) != 0).map(|i| b.pair[i])).sum::<f64>()
         / (all.len() * k * (k - 1)) as f64;
     let least: Vec<f64> = (0..k)
-        .map(|c| all.iter().map(|b| (0..k).filter(|r| *r != c).map(|r| b.least[c * k + r]).fold(0.0, f64::max)).fold(0.0, f64::max))
+        .map(|c| {
+            all.iter()
+                .map(|b| (0..k).filter(|r| *r != c).map(|r| b.least[c * k + r]).fold(0.0, f64::max))
+                .fold(0.0, f64::max)
+        })
         .collect();
     session.say(format!(
         "{}: {:.2} s, accepted {:.2} %, same {:.2} %, wrong {wrong}, mean pair {:.5}, mean d {:.5}, {} cells",

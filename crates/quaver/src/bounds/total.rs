@@ -77,7 +77,9 @@ impl Total {
         let n = x.lo.len();
         let mut places = vec![usize::MAX; n];
         c.elements.iter().enumerate().for_each(|(k, &e)| places[e as usize] = k);
-        let coefficient = |i: usize, row: usize| places.get(i).filter(|&&k| k != usize::MAX).map_or(0.0, |k| c.data[k * c.rows + row]);
+        let coefficient = |i: usize, row: usize| {
+            places.get(i).filter(|&&k| k != usize::MAX).map_or(0.0, |k| c.data[k * c.rows + row])
+        };
         for (row, &multiplier) in multipliers.iter().enumerate() {
             let (mut sum, mut open) = (0.0, 0.0);
             for i in 0..n {
@@ -87,7 +89,13 @@ impl Total {
                 open += if d == 0.0 { x.hi[i] - x.lo[i] } else { 0.0 };
             }
             // Elements that do not matter share what is missing; the middle where nothing is.
-            let aim = if multiplier == 0.0 { (sum + open / 2.0).clamp(self.lo, self.hi) } else if multiplier < 0.0 { self.hi } else { self.lo };
+            let aim = if multiplier == 0.0 {
+                (sum + open / 2.0).clamp(self.lo, self.hi)
+            } else if multiplier < 0.0 {
+                self.hi
+            } else {
+                self.lo
+            };
             let share = if open > 0.0 { ((aim - sum) / open).clamp(0.0, 1.0) } else { 0.0 };
             for i in (0..n).filter(|&i| coefficient(i, row) == multiplier) {
                 value[i * c.rows + row] = x.lo[i] + share * (x.hi[i] - x.lo[i]);
@@ -119,7 +127,8 @@ impl Functionals {
             #[inline(always)]
             || {
                 for i in 0..n {
-                    let run = if places[i] == usize::MAX { &zeros[..] } else { &c.data[places[i] * c.rows..][..c.rows] };
+                    let run =
+                        if places[i] == usize::MAX { &zeros[..] } else { &c.data[places[i] * c.rows..][..c.rows] };
                     let (lo, hi, weight) = (b.lo[i], b.hi[i], (gamma + 2.0 * U64) * b.magnitude(i));
                     for (((c, m), sum), error) in run.iter().zip(&multipliers).zip(&mut sums.sum).zip(&mut sums.error) {
                         let d = c - m;

@@ -64,7 +64,12 @@ impl Compared {
     ///
     /// # Errors
     /// If they do not fit each other, or q's outputs are integers of different scales.
-    pub fn new(f: Arc<Lowered>, q: Arc<Lowered>, ends: (f64, f64), grid: Option<&InputGrid>) -> Result<Self, ThresholdError> {
+    pub fn new(
+        f: Arc<Lowered>,
+        q: Arc<Lowered>,
+        ends: (f64, f64),
+        grid: Option<&InputGrid>,
+    ) -> Result<Self, ThresholdError> {
         let pair = Pair::new(f, q.clone())?;
         let lowered = match grid {
             Some(grid) => pair.on_grid(grid)?,
@@ -107,7 +112,12 @@ impl Compared {
     ///
     /// # Errors
     /// If the region does not fit the net.
-    pub fn bounds(&self, total: Option<Total>, effort: PeakEffort, options: &Options) -> Result<Bounds, ThresholdError> {
+    pub fn bounds(
+        &self,
+        total: Option<Total>,
+        effort: PeakEffort,
+        options: &Options,
+    ) -> Result<Bounds, ThresholdError> {
         let verifier = match total {
             Some(total) => Verifier::within(&self.lowered, total)?,
             None => Verifier::new(&self.lowered)?,
@@ -138,14 +148,19 @@ impl Bounds {
         let n = scores.len();
         let lead = |k: usize| scores[c] - scores[k];
         let least = (0..n).filter(|&k| k != c).map(lead).fold(f64::INFINITY, f64::min);
-        (0..n).filter(|&k| k != c).all(|k| lead(k) > self.pair[c * n + k].max(0.0) || least > self.least[c * n + k].max(0.0))
+        (0..n)
+            .filter(|&k| k != c)
+            .all(|k| lead(k) > self.pair[c * n + k].max(0.0) || least > self.least[c * n + k].max(0.0))
     }
 }
 
-fn scale_of(meaning: Option<&Quantization>) -> Result<f64, ThresholdError> {
+/// What a unit of a network's outputs is in real numbers.
+pub(super) fn scale_of(meaning: Option<&Quantization>) -> Result<f64, ThresholdError> {
     let Some(q) = meaning else { return Ok(1.0) };
-    let (same_scale, same_zero) =
-        (q.scale.data.iter().all(|s| *s == q.scale.data[0]), q.zero_point.data.iter().all(|z| *z == q.zero_point.data[0]));
+    let (same_scale, same_zero) = (
+        q.scale.data.iter().all(|s| *s == q.scale.data[0]),
+        q.zero_point.data.iter().all(|z| *z == q.zero_point.data[0]),
+    );
     if same_scale && same_zero {
         return Ok(q.scale.data[0]);
     }
@@ -154,4 +169,3 @@ fn scale_of(meaning: Option<&Quantization>) -> Result<f64, ThresholdError> {
         cure: "end it with a DequantizeLinear, or quantize its last layer with one scale".into(),
     })
 }
-

@@ -384,8 +384,12 @@ impl ScalarFn {
     pub fn outline(&self, above: bool, (l, u): (f64, f64), grid: Grid, apart: &[f64], out: &mut Vec<(f64, f64)>) {
         out.clear();
         match (self, above) {
-            (ScalarFn::Step(s) | ScalarFn::Band(Band { upper: s, .. }), true) => s.outline(above, (l, u), grid, apart, out),
-            (ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }), false) => s.outline(above, (l, u), grid, apart, out),
+            (ScalarFn::Step(s) | ScalarFn::Band(Band { upper: s, .. }), true) => {
+                s.outline(above, (l, u), grid, apart, out)
+            }
+            (ScalarFn::Step(s) | ScalarFn::Band(Band { lower: s, .. }), false) => {
+                s.outline(above, (l, u), grid, apart, out)
+            }
             (ScalarFn::Piecewise(p), _) => {
                 let value = |x: f64| if above { self.value_up(x) } else { self.value_down(x) };
                 out.push((l, value(l)));

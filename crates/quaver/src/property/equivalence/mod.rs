@@ -9,7 +9,7 @@ mod side;
 use std::fmt;
 use std::sync::Arc;
 
-pub use side::InputGrid;
+pub use side::{INPUT_SLACK, InputGrid};
 
 use super::vnnlib::SpecError;
 use super::vnnlib::boxes::Element;

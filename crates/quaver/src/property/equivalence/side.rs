@@ -10,7 +10,7 @@ use crate::num::Ratio;
 
 /// How far, relatively, an input may be from the multiple of a step that it stands for: four units in the last place of a float32, so that k / 255,
 /// k R(1 / 255) and the like are the same inputs.
-const INPUT_SLACK: f64 = 2.384185791015625e-7;
+pub const INPUT_SLACK: f64 = 2.384185791015625e-7;
 
 /// Most values of an input's element.
 const MOST: i64 = 1 << 16;
@@ -63,7 +63,8 @@ fn on_integers(net: &Net, grid: &InputGrid) -> Net {
     let mut new = Net::new();
     let shape = net.node(net.inputs()[0]).shape.clone();
     let range = (grid.range.0 as f64, grid.range.1 as f64);
-    let input = Node { name: "multiples".into(), shape, op: Op::Input(0), grid: Grid::Integer, range, quantization: None };
+    let input =
+        Node { name: "multiples".into(), shape, op: Op::Input(0), grid: Grid::Integer, range, quantization: None };
     let integers = new.add(input);
     let mut copy = Copy { grid, ids: vec![], sources: vec![], integers };
     net.ids().for_each(|id| copy.append(net, id, &mut new));

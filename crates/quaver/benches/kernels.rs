@@ -1,0 +1,147 @@
+//! Microseconds for each inference of integer kernels on one thread, beside float32: networks of 784-50-50-10 and two convolutions, with random weights.
+//!
+//! `cargo bench --bench kernels`. Batches of 1 and of 256 rows; medians over a second.
+
+use std::time::{Duration, Instant};
+
+use quaver::guard::kernels::float::FloatNet;
+use quaver::guard::kernels::{Compiled, Isa, Scratch};
+use quaver::model::build::ModelBuilder;
+use quaver::model::ir::{DType, Data, Model, Op, Tensor, Window};
+use quaver::model::lower::lower;
+use quaver::model::profile::{Float32, OrtFused, Profile, Real};
+use quaver::property::Region;
+use quaver::quantize::activations::{ActivationScheme, proved};
+use quaver::quantize::qdq::to_qdq;
+use quaver::quantize::{BiasRule, LayerScheme, Quantizer, WeightRule};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+fn median(mut call: impl FnMut()) -> f64 {
+    call();
+    let (start, mut times) = (Instant::now(), vec![]);
+    while start.elapsed() < Duration::from_secs(1) || times.len() < 5 {
+        let before = Instant::now();
+        call();
+        times.push(before.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+struct Maker {
+    rng: StdRng,
+    builder: ModelBuilder,
+}
+
+impl Maker {
+    fn new(name: &str) -> Self {
+        Maker { rng: StdRng::seed_from_u64(1), builder: ModelBuilder::new(name) }
+    }
+
+    fn constant(&mut self, name: String, shape: &[usize], size: f32) -> quaver::model::ir::ValueId {
+        let data = (0..shape.iter().product()).map(|_| self.rng.random_range(-size..size)).collect();
+        let tensor = Tensor { shape: shape.into(), data: Data::F32(data) };
+        self.builder.constant(&name, tensor).expect("a constant")
+    }
+}
+
+fn dense(widths: &[usize]) -> Model {
+    let mut m = Maker::new("dense");
+    let mut x = m.builder.input("x", DType::F32, &[1, widths[0]]).expect("an input");
+    for (i, w) in widths.windows(2).enumerate() {
+        let size = 1.7 / (w[0] as f32).sqrt();
+        let weights = m.constant(format!("w{i}"), &[w[1], w[0]], size);
+        let bias = m.constant(format!("b{i}"), &[w[1]], 0.1);
+        let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+        x = m.builder.node(gemm, &[x, weights, bias]).expect("a layer");
+        if i + 2 < widths.len() {
+            x = m.builder.node(Op::Relu, &[x]).expect("a layer");
+        }
+    }
+    m.builder.output(x);
+    m.builder.finish().expect("a model")
+}
+
+fn convolutional() -> Model {
+    let mut m = Maker::new("convolutional");
+    let mut x = m.builder.input("x", DType::F32, &[1, 1, 28, 28]).expect("an input");
+    for (i, (channels, before)) in [(8, 1), (16, 8)].into_iter().enumerate() {
+        let weights = m.constant(format!("w{i}"), &[channels, before, 3, 3], 0.5 / (before as f32).sqrt());
+        let bias = m.constant(format!("b{i}"), &[channels], 0.1);
+        let (kernel, pads) = (vec![3, 3], || vec![1, 1]);
+        let window = Window {
+            kernel,
+            strides: vec![2, 2],
+            dilations: vec![1, 1],
+            pads_begin: pads(),
+            pads_end: pads(),
+            ceil_mode: false,
+        };
+        x = m.builder.node(Op::Conv { window, group: 1 }, &[x, weights, bias]).expect("a layer");
+        x = m.builder.node(Op::Relu, &[x]).expect("a layer");
+    }
+    x = m.builder.reshape(x, &[1, 784]).expect("a row");
+    let (weights, bias) = (m.constant("w".into(), &[10, 784], 0.06), m.constant("b".into(), &[10], 0.1));
+    let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    x = m.builder.node(gemm, &[x, weights, bias]).expect("a layer");
+    m.builder.output(x);
+    m.builder.finish().expect("a model")
+}
+
+fn quantized(model: &Model, bits: u8, profile: &dyn Profile, biases: BiasRule) -> quaver::model::lower::Lowered {
+    let quantizer = Quantizer::new(model).expect("layers");
+    let scheme = LayerScheme { biases, ..LayerScheme::new(bits, WeightRule::Symmetric) };
+    let made = quantizer.at(&vec![scheme; quantizer.layers().len()]).expect("a network");
+    let outputs = biases == BiasRule::Accumulator;
+    let activations = ActivationScheme { bits, symmetric: true, outputs };
+    let n = model.value(model.inputs[0]).shape.iter().product();
+    let ranges = proved(model, outputs, &Region { lo: vec![0.0; n], hi: vec![1.0; n] }).expect("ranges");
+    let file = to_qdq(&quantizer, &made, Some((&activations, &ranges))).expect("a file");
+    lower(&file, profile).expect("a net")
+}
+
+fn report(name: &str, isa: &str, x: &[f32], len: usize, mut run: impl FnMut(&[f32])) {
+    let mut next = 0;
+    let one = median(|| {
+        for _ in 0..16 {
+            run(&x[next * len..(next + 1) * len]);
+            next = (next + 1) % 256;
+        }
+    });
+    let many = median(|| run(x));
+    println!("{name:24} {isa:9} {:9.2} {:9.2}", one / 16.0 * 1e6, many / 256.0 * 1e6);
+}
+
+fn main() {
+    println!("{:24} {:9} {:>9} {:>9}   microseconds for each row", "network", "kernels", "batch 1", "batch 256");
+    for model in [dense(&[784, 50, 50, 10]), convolutional()] {
+        let mut rng = StdRng::seed_from_u64(2);
+        let x: Vec<f32> =
+            (0..256 * 784).map(|_| if rng.random_bool(0.8) { 0.0 } else { rng.random_range(0.0..1.0) }).collect();
+        let float = FloatNet::new(&lower(&model, &Float32).expect("a net")).expect("a float network");
+        report(&format!("{} float32", model.name), "float32", &x, 784, |x| drop(float.run(x)));
+        let ort = OrtFused { any_x86: false };
+        let kinds: [(u8, &dyn Profile, BiasRule); 4] = [
+            (8, &ort, BiasRule::Accumulator),
+            (8, &Real, BiasRule::Float),
+            (12, &Real, BiasRule::Float),
+            (16, &Real, BiasRule::Float),
+        ];
+        for (bits, profile, biases) in kinds {
+            let lowered = quantized(&model, bits, profile, biases);
+            for isa in Isa::available() {
+                let before = Instant::now();
+                let made = Compiled::new(&lowered, isa).expect("a chain");
+                let compiled = before.elapsed().as_secs_f64();
+                let (mut scratch, mut out) = (Scratch::new(), vec![]);
+                let name = format!("{} {bits} bits {}", model.name, profile.id());
+                report(&name, &format!("{isa:?}"), &x, 784, |x| {
+                    out.clear();
+                    made.run(x, &mut scratch, &mut out);
+                });
+                println!("    compiled in {:.1} ms", compiled * 1e3);
+            }
+        }
+    }
+}
