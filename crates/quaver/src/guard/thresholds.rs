@@ -92,6 +92,11 @@ impl Compared {
         self.scale
     }
 
+    /// All inputs, as the compared net takes them.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
     /// Both networks as one net.
     pub fn lowered(&self) -> &Lowered {
         &self.lowered
@@ -143,6 +148,13 @@ impl Compared {
 }
 
 impl Bounds {
+    /// Takes the smaller of two proved bounds each; whether any got smaller.
+    pub fn meet(&mut self, other: &Bounds) -> bool {
+        let mine = self.pair.iter_mut().chain(&mut self.least);
+        let smaller = mine.zip(other.pair.iter().chain(&other.least)).filter(|(mine, other)| **other < **mine);
+        smaller.map(|(mine, other)| *mine = *other).count() > 0
+    }
+
     /// Whether scores of q show that f gives the class c, too.
     pub fn accepts(&self, c: usize, scores: &[f64]) -> bool {
         let n = scores.len();

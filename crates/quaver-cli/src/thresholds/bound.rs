@@ -1,0 +1,194 @@
+//! Bounds from above and from below, better the longer one waits.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use indicatif::ProgressBar;
+use quaver::guard::thresholds::{Bounds, Compared};
+use quaver::guard::witness::Shown;
+use quaver::verify::{Options, PeakEffort};
+use rayon::prelude::*;
+
+use super::problem::{Problem, Quantized, Rows};
+use crate::format::{argmax, number};
+
+/// Seconds for an attack on one pair of classes.
+const ATTACK: Duration = Duration::from_millis(400);
+
+/// Parts for each peak, one round after the other, while they help.
+const PARTS: [usize; 4] = [16, 128, 1024, 8192];
+
+/// What is known of one cell.
+pub struct Found {
+    pub proved: Bounds,
+    pub shown: Shown,
+}
+
+/// The bounds of one quantized network.
+pub struct Work<'w> {
+    problem: &'w Problem,
+    quantized: &'w Quantized,
+    compared: &'w Compared,
+    seed: u64,
+    pub found: Vec<Found>,
+}
+
+/// Rows of data for which the class is guaranteed.
+#[derive(Clone, Copy, Default)]
+pub struct Guaranteed {
+    pub rows: usize,
+    /// The quantized network gives the float network's class.
+    pub same: usize,
+    /// And its thresholds say so.
+    pub sure: usize,
+}
+
+impl<'w> Work<'w> {
+    /// The first bounds, and what rows of data show.
+    pub fn new(problem: &'w Problem, quantized: &'w Quantized, compared: &'w Compared, seed: u64) -> Result<Self> {
+        let mut work = Work { problem, quantized, compared, seed, found: vec![] };
+        let effort = PeakEffort { leaves: 0, parts: 1, climbs: 0 };
+        let proved = work.proved(effort, Duration::MAX)?;
+        let fresh = |proved| Found { proved, shown: Shown::new(compared.classes()) };
+        work.found = proved.into_iter().map(fresh).collect();
+        work.rows_show();
+        Ok(work)
+    }
+
+    fn proved(&self, effort: PeakEffort, timeout: Duration) -> Result<Vec<Bounds>> {
+        let options = Options { timeout, ..Options::default() };
+        let cells = &self.problem.cells;
+        // A single cell is all inputs.
+        let total = |cell: usize| (cells.len() > 1).then(|| cells.total(cell));
+        let of = |cell: usize| Ok(self.compared.bounds(total(cell), effort, &options)?);
+        (0..cells.len()).into_par_iter().map(of).collect()
+    }
+
+    /// Executes the rows of data on which both networks differ.
+    fn rows_show(&mut self) {
+        let Some(rows) = &self.problem.rows else { return };
+        let (n, len) = (self.compared.classes(), rows.x.len() / rows.len());
+        let scores = self.scores(rows);
+        for (i, x) in rows.x.chunks_exact(len).enumerate() {
+            let class = |y: &[f64]| argmax(&y[i * n..][..n]);
+            if let Some(sum) = rows.sums[i]
+                && class(&rows.float) != class(&scores)
+            {
+                let input = self.as_compared(x);
+                self.compared.show(&input, &mut self.found[self.problem.cells.of(sum)].shown);
+            }
+        }
+    }
+
+    /// What the quantized network gives for rows, in real numbers.
+    fn scores(&self, rows: &Rows) -> Vec<f64> {
+        let net = &self.quantized.lowered.net;
+        let y = quaver::net::execute(net, std::slice::from_ref(&rows.x), rows.len()).swap_remove(0).center;
+        y.into_iter().map(|y| y * self.compared.scale()).collect()
+    }
+
+    /// An input as the compared net takes it: multiples of the step, where there is one.
+    fn as_compared(&self, x: &[f64]) -> Vec<f64> {
+        match self.problem.domain.grid() {
+            Ok(Some(grid)) => x.iter().map(|x| (x / grid.step.approx()).round()).collect(),
+            _ => x.to_vec(),
+        }
+    }
+
+    /// Attacks and branches until the time is over, the gaps are small, or nothing helps.
+    pub fn improve(&mut self, timeout: Duration, gap: f64, bar: &ProgressBar) -> Result<()> {
+        let deadline = Instant::now().checked_add(timeout);
+        let left = || deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
+        self.say(bar);
+        for parts in PARTS {
+            if left().is_zero() || self.largest_gap() <= gap {
+                break;
+            }
+            self.attack(left() / 2)?;
+            self.say(bar);
+            let effort = PeakEffort { leaves: 0, parts, climbs: parts.ilog2() as usize };
+            let better = self.proved(effort, left())?;
+            let is_better = self.found.iter_mut().zip(better).map(|(f, b)| f.proved.meet(&b)).fold(false, |a, b| a | b);
+            self.say(bar);
+            if !is_better {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for disagreements with larger leads, for pairs with the largest gaps first.
+    fn attack(&mut self, most: Duration) -> Result<()> {
+        let n = self.compared.classes();
+        let deadline = Instant::now().checked_add(most);
+        let left = || deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
+        let mut pairs: Vec<(usize, usize)> = (0..self.found.len())
+            .flat_map(|cell| (0..n * n).filter(|i| i % (n + 1) != 0).map(move |i| (cell, i)))
+            .collect();
+        let gap = |&(cell, i): &(usize, usize)| {
+            let found = &self.found[cell];
+            found.proved.pair[i] - found.shown.bounds.pair[i].max(-found.proved.pair[i].abs())
+        };
+        pairs.sort_by(|a, b| gap(b).total_cmp(&gap(a)));
+        let cells = &self.problem.cells;
+        let total = |cell: usize| (cells.len() > 1).then(|| cells.total(cell));
+        let attacked: Vec<(usize, Shown)> = pairs
+            .par_iter()
+            .filter(|_| !left().is_zero())
+            .map(|&(cell, i)| {
+                let Found { proved, shown } = &self.found[cell];
+                let mut shown = shown.clone();
+                let options = Options { timeout: left().min(ATTACK), seed: self.seed, ..Options::default() };
+                for least in [false, true].into_iter().filter(|least| n > 2 || !least) {
+                    self.compared.attack((i / n, i % n, least), total(cell), proved, &mut shown, &options)?;
+                }
+                Ok((cell, shown))
+            })
+            .collect::<Result<_>>()?;
+        attacked.into_iter().for_each(|(cell, shown)| self.found[cell].shown.join(shown));
+        Ok(())
+    }
+
+    fn say(&self, bar: &ProgressBar) {
+        let (upper, lower) = self.means();
+        bar.set_message(format!("mean bound {} proved, {} occurs", number(upper), number(lower)));
+    }
+
+    /// The mean bound on the lead over a class, proved and shown (nothing shown counts as zero).
+    pub fn means(&self) -> (f64, f64) {
+        let n = self.compared.classes();
+        let pairs = || (0..n * n).filter(move |i| i % (n + 1) != 0);
+        let mean = |of: fn(&Found, usize) -> f64| {
+            let all = self.found.iter().flat_map(|f| pairs().map(move |i| of(f, i).max(0.0)));
+            all.sum::<f64>() / (self.found.len() * n * (n - 1)) as f64
+        };
+        (mean(|f, i| f.proved.pair[i]), mean(|f, i| f.shown.bounds.pair[i]))
+    }
+
+    fn largest_gap(&self) -> f64 {
+        let n = self.compared.classes();
+        let gap = |f: &Found, i: usize| {
+            let (upper, lower) = (f.proved.pair[i].max(0.0), f.shown.bounds.pair[i].max(0.0));
+            if upper > 0.0 { (upper - lower) / upper } else { 0.0 }
+        };
+        self.found
+            .iter()
+            .flat_map(|f| (0..n * n).filter(|i| i % (n + 1) != 0).map(move |i| gap(f, i)))
+            .fold(0.0, f64::max)
+    }
+
+    /// For how many rows of data the class is guaranteed.
+    pub fn guaranteed(&self) -> Option<Guaranteed> {
+        let rows = self.problem.rows.as_ref()?;
+        let n = self.compared.classes();
+        let mut counts = Guaranteed { rows: rows.len(), ..Guaranteed::default() };
+        let scores = self.scores(rows);
+        for (i, (y, f)) in scores.chunks_exact(n).zip(rows.float.chunks_exact(n)).enumerate() {
+            let class = argmax(y);
+            counts.same += usize::from(class == argmax(f));
+            let sure = |sum: f64| self.found[self.problem.cells.of(sum)].proved.accepts(class, y);
+            counts.sure += usize::from(rows.sums[i].is_some_and(sure));
+        }
+        Some(counts)
+    }
+}
