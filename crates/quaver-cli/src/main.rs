@@ -10,6 +10,7 @@ mod engine;
 mod equivalence;
 mod export;
 mod format;
+mod guard;
 mod inputs;
 mod inspect;
 mod load;
@@ -69,6 +70,7 @@ enum Command {
     Quantize(quantize::Args),
     Sensitivity(sensitivity::Args),
     Thresholds(thresholds::Args),
+    Guard(guard::Args),
     Anomaly(anomaly::Args),
     Export(export::Args),
     Doctor(doctor::Args),
@@ -98,6 +100,7 @@ impl Cli {
             Command::Quantize(args) => quantize::run(&args, session),
             Command::Sensitivity(args) => sensitivity::run(&args, session),
             Command::Thresholds(args) => thresholds::run(&args, session),
+            Command::Guard(args) => guard::run(&args, session),
             Command::Anomaly(args) => anomaly::run(&args, session),
             Command::Export(args) => export::run(&args, session),
             Command::Doctor(args) => doctor::run(&args, session),

@@ -48,19 +48,24 @@ impl<'w> Work<'w> {
     pub fn new(problem: &'w Problem, quantized: &'w Quantized, compared: &'w Compared, seed: u64) -> Result<Self> {
         let mut work = Work { problem, quantized, compared, seed, found: vec![] };
         let effort = PeakEffort { leaves: 0, parts: 1, climbs: 0 };
-        let proved = work.proved(effort, Duration::MAX)?;
+        let proved = Self::bounds(problem, compared, effort)?;
         let fresh = |proved| Found { proved, shown: Shown::new(compared.classes()) };
         work.found = proved.into_iter().map(fresh).collect();
         work.rows_show();
         Ok(work)
     }
 
-    fn proved(&self, effort: PeakEffort, timeout: Duration) -> Result<Vec<Bounds>> {
+    /// Proved bounds for each cell.
+    pub fn bounds(problem: &Problem, compared: &Compared, effort: PeakEffort) -> Result<Vec<Bounds>> {
+        Self::proved(problem, compared, effort, Duration::from_secs(1 << 20))
+    }
+
+    fn proved(problem: &Problem, compared: &Compared, effort: PeakEffort, timeout: Duration) -> Result<Vec<Bounds>> {
         let options = Options { timeout, ..Options::default() };
-        let cells = &self.problem.cells;
+        let cells = &problem.cells;
         // A single cell is all inputs.
         let total = |cell: usize| (cells.len() > 1).then(|| cells.total(cell));
-        let of = |cell: usize| Ok(self.compared.bounds(total(cell), effort, &options)?);
+        let of = |cell: usize| Ok(compared.bounds(total(cell), effort, &options)?);
         (0..cells.len()).into_par_iter().map(of).collect()
     }
 
@@ -107,7 +112,7 @@ impl<'w> Work<'w> {
             self.attack(left() / 2)?;
             self.say(bar);
             let effort = PeakEffort { leaves: 0, parts, climbs: parts.ilog2() as usize };
-            let better = self.proved(effort, left())?;
+            let better = Self::proved(self.problem, self.compared, effort, left())?;
             let is_better = self.found.iter_mut().zip(better).map(|(f, b)| f.proved.meet(&b)).fold(false, |a, b| a | b);
             self.say(bar);
             if !is_better {
@@ -140,7 +145,9 @@ impl<'w> Work<'w> {
                 let mut shown = shown.clone();
                 let options = Options { timeout: left().min(ATTACK), seed: self.seed, ..Options::default() };
                 for least in [false, true].into_iter().filter(|least| n > 2 || !least) {
-                    self.compared.attack((i / n, i % n, least), total(cell), proved, &mut shown, &options)?;
+                    let aim = (i / n, i % n, least);
+                    self.compared.attack(aim, total(cell), proved, &mut shown, &options)?;
+                    self.compared.search(aim, total(cell), &mut shown, (self.seed, Instant::now() + options.timeout));
                 }
                 Ok((cell, shown))
             })

@@ -13,8 +13,8 @@ use quaver::guard::plan::Kind;
 
 use crate::progress;
 use crate::session::Session;
-pub use bound::{Found, Work};
-pub use problem::{Problem, Quantized, Rows};
+pub use bound::Work;
+pub use problem::Problem;
 
 /// What thresholds are asked for.
 pub type ProblemArgs = problem::Args;

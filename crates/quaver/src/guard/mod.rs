@@ -8,6 +8,7 @@
 pub mod cells;
 mod exact;
 pub mod kernels;
+mod local;
 pub mod plan;
 pub mod run;
 pub mod thresholds;

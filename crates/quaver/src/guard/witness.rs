@@ -73,7 +73,7 @@ impl Compared {
         }
     }
 
-    fn show_one(&self, input: &[f64], at: impl Fn(usize, usize, bool) -> f64, shown: &mut Shown) {
+    pub(super) fn show_one(&self, input: &[f64], at: impl Fn(usize, usize, bool) -> f64, shown: &mut Shown) {
         let n = self.classes();
         for c in 0..n {
             let lead = |k: usize| crate::num::round::sub_down(at(1, c, false), at(1, k, true)) * self.scale();
