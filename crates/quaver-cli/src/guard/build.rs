@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use quaver::guard::plan::{Kind, Plan, StagePlan};
-use quaver::verify::PeakEffort;
 use serde_json::json;
 
 use super::folder::{Folder, write};
@@ -79,8 +78,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
 }
 
 fn prove(problem: &Problem, kind: Kind) -> Result<Plan> {
-    let effort = PeakEffort { leaves: 0, parts: 1, climbs: 0 };
-    let bounds = problem.quantized.iter().map(|q| Work::bounds(problem, &problem.compared(q)?, effort));
+    let bounds = problem.quantized.iter().map(|q| Work::bounds(problem, &problem.compared(q)?));
     problem.plan(kind, bounds.collect::<Result<_>>()?)
 }
 

@@ -50,6 +50,8 @@ impl Activations {
         if !(alpha.is_finite() && alpha > 0.0) {
             return Err(fail(format!("--alpha is {alpha}"), "give a number above 0"));
         }
-        Ok(Some(Activations { scheme, ranges: ranges.scaled(alpha) }))
+        // Inputs that are multiples of a step are to be exact.
+        let exact = if scheme.input_step.is_some() { &model.inputs[..] } else { &[] };
+        Ok(Some(Activations { scheme, ranges: ranges.scaled_but(alpha, exact) }))
     }
 }

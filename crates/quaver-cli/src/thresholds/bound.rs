@@ -6,7 +6,7 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use quaver::guard::thresholds::{Bounds, Compared};
 use quaver::guard::witness::Shown;
-use quaver::verify::{Options, PeakEffort};
+use quaver::verify::Options;
 use rayon::prelude::*;
 
 use super::problem::{Problem, Quantized, Rows};
@@ -15,8 +15,8 @@ use crate::format::{argmax, number};
 /// Seconds for an attack on one pair of classes.
 const ATTACK: Duration = Duration::from_millis(400);
 
-/// Parts for each peak, one round after the other, while they help.
-const PARTS: [usize; 4] = [16, 128, 1024, 8192];
+/// Boxes that inputs are divided into, one round after the other.
+const BOXES: [usize; 5] = [16, 128, 1024, 8192, 65536];
 
 /// What is known of one cell.
 pub struct Found {
@@ -47,8 +47,7 @@ impl<'w> Work<'w> {
     /// The first bounds, and what rows of data show.
     pub fn new(problem: &'w Problem, quantized: &'w Quantized, compared: &'w Compared, seed: u64) -> Result<Self> {
         let mut work = Work { problem, quantized, compared, seed, found: vec![] };
-        let effort = PeakEffort { leaves: 0, parts: 1, climbs: 0 };
-        let proved = Self::bounds(problem, compared, effort)?;
+        let proved = Self::bounds(problem, compared)?;
         let fresh = |proved| Found { proved, shown: Shown::new(compared.classes()) };
         work.found = proved.into_iter().map(fresh).collect();
         work.rows_show();
@@ -56,16 +55,22 @@ impl<'w> Work<'w> {
     }
 
     /// Proved bounds for each cell.
-    pub fn bounds(problem: &Problem, compared: &Compared, effort: PeakEffort) -> Result<Vec<Bounds>> {
-        Self::proved(problem, compared, effort, Duration::from_secs(1 << 20))
+    pub fn bounds(problem: &Problem, compared: &Compared) -> Result<Vec<Bounds>> {
+        Self::proved(problem, compared, (1, &[]), Duration::from_secs(1 << 20))
     }
 
-    fn proved(problem: &Problem, compared: &Compared, effort: PeakEffort, timeout: Duration) -> Result<Vec<Bounds>> {
+    fn proved(
+        problem: &Problem,
+        compared: &Compared,
+        (boxes, found): (usize, &[Found]),
+        timeout: Duration,
+    ) -> Result<Vec<Bounds>> {
         let options = Options { timeout, ..Options::default() };
         let cells = &problem.cells;
         // A single cell is all inputs.
         let total = |cell: usize| (cells.len() > 1).then(|| cells.total(cell));
-        let of = |cell: usize| Ok(compared.bounds(total(cell), effort, &options)?);
+        let shown = |cell: usize| found.get(cell).map(|f| &f.shown.bounds);
+        let of = |cell: usize| Ok(compared.bounds(total(cell), boxes, shown(cell), &options)?);
         (0..cells.len()).into_par_iter().map(of).collect()
     }
 
@@ -105,19 +110,15 @@ impl<'w> Work<'w> {
         let deadline = Instant::now().checked_add(timeout);
         let left = || deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
         self.say(bar);
-        for parts in PARTS {
+        for boxes in BOXES {
             if left().is_zero() || self.largest_gap() <= gap {
                 break;
             }
             self.attack(left() / 2)?;
             self.say(bar);
-            let effort = PeakEffort { leaves: 0, parts, climbs: parts.ilog2() as usize };
-            let better = Self::proved(self.problem, self.compared, effort, left())?;
-            let is_better = self.found.iter_mut().zip(better).map(|(f, b)| f.proved.meet(&b)).fold(false, |a, b| a | b);
+            let better = Self::proved(self.problem, self.compared, (boxes, &self.found), left())?;
+            self.found.iter_mut().zip(better).for_each(|(f, b)| f.proved.meet(&b));
             self.say(bar);
-            if !is_better {
-                break;
-            }
         }
         Ok(())
     }

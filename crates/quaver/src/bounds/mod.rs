@@ -26,7 +26,7 @@ pub(crate) use claim::{Claim, Journal};
 pub use interval::{interval, interval_until};
 pub use relax::{Ends, Line, Lines, relax};
 pub(crate) use sharpen::{Effort, ProvedPart};
-pub(crate) use split::{Branch, Cut};
+pub(crate) use split::Branch;
 pub use total::Total;
 pub(crate) use tuned::{Choices, Functional, Objective, Row, Split, Tuned};
 

@@ -5,6 +5,7 @@ use super::backward::{Functionals, Sums};
 use crate::net::Patch;
 use crate::net::gemm::vectorized;
 use crate::num::round::U64;
+use crate::property::Region;
 
 /// Bounds on the exact sum of all elements of a net's input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +26,17 @@ impl Total {
         let (sum, size) = x.iter().fold((0.0, 0.0), |(sum, size), v| (sum + v, size + v.abs()));
         let error = if is_integral { 0.0 } else { size * x.len() as f64 * f64::EPSILON };
         self.lo <= sum - error && sum + error <= self.hi
+    }
+
+    /// Whether some element of a box may have a sum within the bounds: not if all sums are surely outside.
+    ///
+    /// # Rounding
+    /// As [`Self::contains`].
+    pub(crate) fn meets(self, region: &Region) -> bool {
+        let sum = |x: &[f64]| x.iter().fold((0.0, 0.0), |(sum, size), v| (sum + v, size + v.abs()));
+        let (least, most) = (sum(&region.lo), sum(&region.hi));
+        let error = (least.1 + most.1) * region.lo.len() as f64 * f64::EPSILON;
+        !(least.0 - error > self.hi || most.0 + error < self.lo)
     }
 
     /// For each row of coefficients, the multiplier of the sum with which [`Functionals::concretize_total`] gives the best bound: a hint.

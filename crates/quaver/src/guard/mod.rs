@@ -5,6 +5,7 @@
 //! executes quantized chains in integers, bit for bit as their nets say. [`run`] puts both together by a [`plan`]: the quantized network with the
 //! fewest bits that is sure of the float network's class answers.
 
+mod boxes;
 pub mod cells;
 mod exact;
 pub mod kernels;

@@ -17,7 +17,7 @@ use crate::model::lower::Lowered;
 use crate::net::Quantization;
 use crate::property::Region;
 use crate::property::equivalence::{InputGrid, Pair, PairError};
-use crate::verify::{NotAClassifier, Options, Peak, PeakEffort, Terms, Verifier};
+use crate::verify::{NotAClassifier, Options, Peak, Terms, Verifier};
 
 /// Two networks side by side: outputs of f, then of q.
 #[derive(Debug)]
@@ -110,17 +110,19 @@ impl Compared {
     fn peak(&self, c: usize, k: usize, rivals: &[usize]) -> Peak {
         let leads = rivals.iter().map(|&r| self.lead(c, r)).collect();
         let first = rivals.iter().position(|&r| r == k).unwrap_or(0);
-        Peak { leads, given: vec![vec![(c, 1.0), (k, -1.0)]], first, enough: 0.0 }
+        Peak { leads, given: vec![vec![(c, 1.0), (k, -1.0)]], first }
     }
 
-    /// Bounds for the inputs whose elements have a sum (of multiples, where there is a grid) within a total.
+    /// Bounds for the inputs whose elements have a sum (of multiples, where there is a grid) within a total. A bound that is not above what is shown
+    /// already, or not above zero, gets no better.
     ///
     /// # Errors
     /// If the region does not fit the net.
     pub fn bounds(
         &self,
         total: Option<Total>,
-        effort: PeakEffort,
+        boxes: usize,
+        shown: Option<&Bounds>,
         options: &Options,
     ) -> Result<Bounds, ThresholdError> {
         let verifier = match total {
@@ -137,7 +139,11 @@ impl Compared {
                 self.peak(c, k, &rivals)
             }));
         }
-        let found = verifier.peaks(&self.region, &peaks, effort, options)?;
+        let known =
+            |of: fn(&Bounds) -> &Vec<f64>, (c, k): &(usize, usize)| shown.map_or(0.0, |s| of(s)[c * n + k].max(0.0));
+        let of_pairs = pairs.iter().map(|p| known(|b| &b.pair, p));
+        let enough: Vec<f64> = of_pairs.chain(pairs.iter().map(|p| known(|b| &b.least, p))).collect();
+        let found = self.by_boxes(&verifier, (&peaks, total), (boxes, &enough), options)?;
         let mut bounds = Bounds { pair: vec![0.0; n * n], least: vec![0.0; n * n] };
         for (i, (c, k)) in pairs.iter().enumerate() {
             bounds.pair[c * n + k] = found[i];
@@ -148,11 +154,10 @@ impl Compared {
 }
 
 impl Bounds {
-    /// Takes the smaller of two proved bounds each; whether any got smaller.
-    pub fn meet(&mut self, other: &Bounds) -> bool {
+    /// Takes the smaller of two proved bounds each.
+    pub fn meet(&mut self, other: &Bounds) {
         let mine = self.pair.iter_mut().chain(&mut self.least);
-        let smaller = mine.zip(other.pair.iter().chain(&other.least)).filter(|(mine, other)| **other < **mine);
-        smaller.map(|(mine, other)| *mine = *other).count() > 0
+        mine.zip(other.pair.iter().chain(&other.least)).for_each(|(m, o)| *m = if o < m { *o } else { *m });
     }
 
     /// Whether scores of q show that f gives the class c, too.

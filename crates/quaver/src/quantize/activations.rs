@@ -37,8 +37,14 @@ pub struct Ranges {
 
 impl Ranges {
     /// The same, with each end multiplied by a factor: below 1 it clips, and the steps are finer.
-    pub fn scaled(mut self, alpha: f64) -> Self {
-        self.ends.iter_mut().for_each(|(lo, hi)| (*lo, *hi) = (*lo * alpha, *hi * alpha));
+    pub fn scaled(self, alpha: f64) -> Self {
+        self.scaled_but(alpha, &[])
+    }
+
+    /// [`Self::scaled`] but for some values: inputs of a model whose ends are known for sure.
+    pub fn scaled_but(mut self, alpha: f64, not: &[ValueId]) -> Self {
+        let ends = self.points.iter().zip(&mut self.ends).filter(|(point, _)| !not.contains(point));
+        ends.for_each(|(_, (lo, hi))| (*lo, *hi) = (*lo * alpha, *hi * alpha));
         self
     }
 }

@@ -18,7 +18,7 @@ pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 pub use decide::Verifier;
 pub use enclose::Terms;
 pub use milp::{Answers, BigM, Milp};
-pub use peak::{Peak, PeakEffort};
+pub use peak::Peak;
 
 use crate::bounds::Until;
 use crate::certificate::Tracer;

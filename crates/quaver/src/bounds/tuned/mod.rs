@@ -238,11 +238,6 @@ impl<'t> Tuned<'t> {
         &self.objectives
     }
 
-    /// Compares the first functionals of an objective with something else from now on.
-    pub fn aim(&mut self, row: usize, count: usize, bound: f64) {
-        self.objectives[row].functionals[..count].iter_mut().for_each(|f| f.bound = bound);
-    }
-
     /// Moves all choices uphill from the last [`Self::bounds`].
     pub fn climb(&mut self, rate: f64) {
         self.find_point();
