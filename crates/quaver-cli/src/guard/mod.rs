@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod check;
 mod folder;
 mod run;
 
@@ -26,6 +27,7 @@ enum Command {
     Build(build::Args),
     Run(run::Args),
     Bench(bench::Args),
+    Check(check::Args),
 }
 
 /// Runs the command.
@@ -34,5 +36,6 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         Command::Build(args) => build::run(args, session),
         Command::Run(args) => run::run(args, session),
         Command::Bench(args) => bench::run(args, session),
+        Command::Check(args) => check::run(args, session),
     }
 }

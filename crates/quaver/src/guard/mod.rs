@@ -11,6 +11,7 @@ mod exact;
 pub mod kernels;
 mod local;
 pub mod plan;
+pub mod refute;
 pub mod run;
 pub mod thresholds;
 pub mod witness;

@@ -132,6 +132,24 @@ impl Domain {
 }
 
 impl Gate {
+    /// Smallest and largest value of an element.
+    pub fn ends(&self) -> (f64, f64) {
+        self.ends
+    }
+
+    /// A number near x that may be an element: on the grid where there is one, and between the ends.
+    pub fn nearest(&self, x: f64) -> f32 {
+        let x = match self.grid {
+            Some((step, reciprocal, _)) => ((x * reciprocal).round() * step) as f32,
+            None => x as f32,
+        };
+        match f64::from(x) {
+            v if v < self.ends.0 => x.next_up(),
+            v if v > self.ends.1 => x.next_down(),
+            _ => x,
+        }
+    }
+
     /// The sum of an input's elements (of multiples, where there is a grid), if thresholds hold for it.
     ///
     /// # Claim

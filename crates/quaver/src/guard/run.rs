@@ -57,6 +57,14 @@ pub struct Guard {
     float: FloatNet,
 }
 
+/// What a stage says of an input.
+pub(super) struct Said {
+    pub class: usize,
+    pub sure: bool,
+    /// Its lead as a share of what is surely enough.
+    pub share: f64,
+}
+
 /// Memory for [`Guard::run`].
 #[derive(Default)]
 pub struct Memory {
@@ -100,6 +108,46 @@ impl Guard {
             made.push(Stage::new(net, stage.bits, &stage.bounds, scale));
         }
         Ok(Guard { kind: plan.kind, gate, cells: plan.cells.clone(), classes: plan.classes, stages: made, float })
+    }
+
+    /// Number of quantized networks.
+    pub fn stages_len(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// Smallest and largest value of an element that thresholds hold for.
+    pub fn ends(&self) -> (f64, f64) {
+        self.gate.ends()
+    }
+
+    /// The number nearest to x that thresholds hold for (see [`Gate::nearest`]).
+    pub fn nearest(&self, x: f64) -> f32 {
+        self.gate.nearest(x)
+    }
+
+    /// The float network's class for each row.
+    pub fn float_classes(&self, rows: &[f32]) -> Vec<usize> {
+        self.float.run(rows).chunks_exact(self.classes).map(argmax).collect()
+    }
+
+    pub(super) fn float_class(&self, x: &[f32]) -> usize {
+        argmax(&self.float.run(x))
+    }
+
+    /// What a stage by itself says of rows.
+    pub(super) fn said(&self, stage: usize, rows: &[f32]) -> Vec<Said> {
+        let (mut scratch, mut scores) = (Scratch::new(), vec![]);
+        let stage = &self.stages[stage];
+        stage.net.run(rows, &mut scratch, &mut scores);
+        let of = |(x, scores): (&[f32], &[i64])| {
+            let class = stage.net.scores().argmax(scores);
+            let cell = self.gate.sum(x).map(|s| self.cells.of(s));
+            let sure = cell.is_some_and(|cell| stage.is_sure(class, scores, cell));
+            let share =
+                cell.map_or(0.0, |cell| stage.lead(class, scores) / stage.enough[cell][class].max(f64::MIN_POSITIVE));
+            Said { class, sure, share }
+        };
+        rows.chunks_exact(self.input_len()).zip(scores.chunks_exact(self.classes)).map(of).collect()
     }
 
     /// Numbers of an input.
