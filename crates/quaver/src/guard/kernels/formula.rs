@@ -338,8 +338,10 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_looked_up() {
-        let jump = vec![Reached::Behind(Cut::at(10.0)); 9];
-        assert_eq!(check(&line(1.0, 0.0), &jump, (-50, 50), 9).tables.len(), 1);
+        let jump = |at: f64| vec![Reached::Behind(Cut::at(at)); 9];
+        assert!(check(&line(1.0, 0.0), &jump(10.0), (-50, 50), 9).tables.is_empty(), "one jump is a steep line");
+        let jumps = [jump(10.0), jump(40.0)].concat();
+        assert_eq!(check(&line(1.0, 0.0), &jumps, (-50, 50), 18).tables.len(), 1);
         let out_of_reach = [Reached::Always, Reached::Behind(Cut::at(1e9)), Reached::Never];
         assert!(check(&line(1.0, 0.0), &out_of_reach, (-50, 50), 3).tables.is_empty());
     }
