@@ -8,7 +8,7 @@ use super::accumulators::{
 use super::cuts::{Reached, Unfit, reached, shared};
 use super::error::KernelError;
 use super::exact::Line;
-use super::formula::{Requantizer, Thresholds, slope_near};
+use super::formula::{Channel, Requantizer};
 use super::input::InputQuantizer;
 use super::layer::{LayerSpec, Shape};
 use super::scores::Scores;
@@ -245,9 +245,10 @@ impl<'n> Walk<'n> {
                 known = Some((places, all_reached(&functions, levels, node)?));
             }
             let reached = known.as_ref().map_or(&[][..], |k| &k.1);
-            channels.push((Thresholds::new(line, reached, *reach), slope_near(line, reached)));
+            channels.push(Channel::new(line, reached, *reach));
         }
-        let mut requantizer = Requantizer::new(channels, (levels.1 - levels.0) as u16);
+        let zero = known.map_or(0, |k| k.1.iter().filter(|r| r.holds(0.0)).count());
+        let mut requantizer = Requantizer::new(channels, (levels.1 - levels.0) as u16, zero as u16);
         requantizer.pad(|c| shape.column(c), shape.padded_channels());
         self.rows.push(Row { width: shape.width(), constants: vec![] });
         if let Some(Stage::Layer(layer)) = self.stages.last_mut() {
