@@ -1,6 +1,7 @@
 //! Microseconds for each inference of integer kernels on one thread, beside float32: networks of 784-50-50-10 and two convolutions, with random weights.
 //!
-//! `cargo bench --bench kernels`. Batches of 1 and of 256 rows; medians over a second.
+//! `cargo bench --bench kernels`, or `cargo bench --bench kernels -- PROFILE FILE ...` for files under `float32`, `real` or `ort-fused`. Batches of 1 and of
+//! 256 rows, half of whose numbers are zero; the fastest tenth of a second's calls.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,9 @@ use quaver::guard::kernels::float::FloatNet;
 use quaver::guard::kernels::{Compiled, Isa, Scratch};
 use quaver::model::build::ModelBuilder;
 use quaver::model::ir::{DType, Data, Model, Op, Tensor, Window};
-use quaver::model::lower::lower;
+use quaver::model::lower::{Lowered, lower};
 use quaver::model::profile::{Float32, OrtFused, Profile, Real};
+use quaver::model::{ReadOptions, read};
 use quaver::property::Region;
 use quaver::quantize::activations::{ActivationScheme, proved};
 use quaver::quantize::qdq::to_qdq;
@@ -17,7 +19,8 @@ use quaver::quantize::{BiasRule, LayerScheme, Quantizer, WeightRule};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-fn median(mut call: impl FnMut()) -> f64 {
+/// The time that one call in ten does not exceed: others of the machine disturb the rest.
+fn tenth(mut call: impl FnMut()) -> f64 {
     call();
     let (start, mut times) = (Instant::now(), vec![]);
     while start.elapsed() < Duration::from_secs(1) || times.len() < 5 {
@@ -26,7 +29,7 @@ fn median(mut call: impl FnMut()) -> f64 {
         times.push(before.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    times[times.len() / 10]
 }
 
 struct Maker {
@@ -89,7 +92,8 @@ fn convolutional() -> Model {
     m.builder.finish().expect("a model")
 }
 
-fn quantized(model: &Model, bits: u8, profile: &dyn Profile, biases: BiasRule) -> quaver::model::lower::Lowered {
+/// A network of 8 to 16 bits from a float network.
+fn quantized(model: &Model, bits: u8, profile: &dyn Profile, biases: BiasRule) -> Lowered {
     let quantizer = Quantizer::new(model).expect("layers");
     let scheme = LayerScheme { biases, ..LayerScheme::new(bits, WeightRule::Symmetric) };
     let made = quantizer.at(&vec![scheme; quantizer.layers().len()]).expect("a network");
@@ -101,26 +105,54 @@ fn quantized(model: &Model, bits: u8, profile: &dyn Profile, biases: BiasRule) -
     lower(&file, profile).expect("a net")
 }
 
-fn report(name: &str, isa: &str, x: &[f32], len: usize, mut run: impl FnMut(&[f32])) {
+fn report(name: &str, kernels: &str, len: usize, mut run: impl FnMut(&[f32])) {
+    let mut rng = StdRng::seed_from_u64(2);
+    let mut number = || if rng.random_bool(0.5) { 0.0 } else { rng.random_range(0.0..1.0) };
+    let x: Vec<f32> = (0..256 * len).map(|_| number()).collect();
     let mut next = 0;
-    let one = median(|| {
+    let one = tenth(|| {
         for _ in 0..16 {
             run(&x[next * len..(next + 1) * len]);
             next = (next + 1) % 256;
         }
     });
-    let many = median(|| run(x));
-    println!("{name:24} {isa:9} {:9.2} {:9.2}", one / 16.0 * 1e6, many / 256.0 * 1e6);
+    let many = tenth(|| run(&x));
+    println!("{name:32} {kernels:9} {:9.2} {:9.2}", one / 16.0 * 1e6, many / 256.0 * 1e6);
 }
 
-fn main() {
-    println!("{:24} {:9} {:>9} {:>9}   microseconds for each row", "network", "kernels", "batch 1", "batch 256");
+fn float(name: &str, lowered: &Lowered) {
+    let float = FloatNet::new(lowered).expect("a float network");
+    report(name, "float32", float.input_len(), |x| drop(float.run(x)));
+}
+
+fn integer(name: &str, lowered: &Lowered) {
+    for isa in Isa::available() {
+        let before = Instant::now();
+        let made = Compiled::new(lowered, isa).expect("a chain");
+        let compiled = before.elapsed().as_secs_f64();
+        let (mut scratch, mut out) = (Scratch::new(), vec![]);
+        report(name, &format!("{isa:?}"), made.input_len(), |x| {
+            out.clear();
+            made.run(x, &mut scratch, &mut out);
+        });
+        println!("    compiled in {:.1} ms", compiled * 1e3);
+    }
+}
+
+/// Measures a file under the profile that suits it: `float32`, or else as quantized.
+fn file(profile: &str, path: &str) {
+    let model = read(path.as_ref(), &ReadOptions::default()).expect("a model");
+    let name = path.rsplit('/').next().unwrap_or(path);
+    match profile {
+        "float32" => float(name, &lower(&model, &Float32).expect("a net")),
+        "real" => integer(name, &lower(&model, &Real).expect("a net")),
+        _ => integer(name, &lower(&model, &OrtFused { any_x86: false }).expect("a net")),
+    }
+}
+
+fn random_networks() {
     for model in [dense(&[784, 50, 50, 10]), convolutional()] {
-        let mut rng = StdRng::seed_from_u64(2);
-        let x: Vec<f32> =
-            (0..256 * 784).map(|_| if rng.random_bool(0.8) { 0.0 } else { rng.random_range(0.0..1.0) }).collect();
-        let float = FloatNet::new(&lower(&model, &Float32).expect("a net")).expect("a float network");
-        report(&format!("{} float32", model.name), "float32", &x, 784, |x| drop(float.run(x)));
+        float(&format!("{} float32", model.name), &lower(&model, &Float32).expect("a net"));
         let ort = OrtFused { any_x86: false };
         let kinds: [(u8, &dyn Profile, BiasRule); 4] = [
             (8, &ort, BiasRule::Accumulator),
@@ -130,18 +162,16 @@ fn main() {
         ];
         for (bits, profile, biases) in kinds {
             let lowered = quantized(&model, bits, profile, biases);
-            for isa in Isa::available() {
-                let before = Instant::now();
-                let made = Compiled::new(&lowered, isa).expect("a chain");
-                let compiled = before.elapsed().as_secs_f64();
-                let (mut scratch, mut out) = (Scratch::new(), vec![]);
-                let name = format!("{} {bits} bits {}", model.name, profile.id());
-                report(&name, &format!("{isa:?}"), &x, 784, |x| {
-                    out.clear();
-                    made.run(x, &mut scratch, &mut out);
-                });
-                println!("    compiled in {:.1} ms", compiled * 1e3);
-            }
+            integer(&format!("{} {bits} bits {}", model.name, profile.id()), &lowered);
         }
+    }
+}
+
+fn main() {
+    println!("{:32} {:9} {:>9} {:>9}   microseconds for each row", "network", "kernels", "batch 1", "batch 256");
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match &args[..] {
+        [] => random_networks(),
+        args => args.chunks_exact(2).for_each(|pair| file(&pair[0], &pair[1])),
     }
 }

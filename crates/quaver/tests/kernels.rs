@@ -483,6 +483,8 @@ fn differences_of_rounded_outputs_are_on_the_safe_side() {
 fn what_has_no_integer_kernels_is_refused() {
     let refusal = |lowered: &Lowered| Compiled::new(lowered, Isa::best()).err().expect("a refusal").to_string();
     let float = read(&models().join("iris_float.onnx"), &ReadOptions::default()).expect("a model");
+    let text = refusal(&lower(&float, &Real).expect("a net"));
+    assert!(text.contains("its numbers are not integers") && text.contains("--activations"), "{text}");
     let model = File::real(12, true).model("iris_float.onnx").expect("a file");
     let text = refusal(&lower(&model, &OrtFused { any_x86: false }).expect("a net"));
     assert!(text.contains("rounds here to float32") && text.contains("--profile real"), "{text}");

@@ -15,6 +15,9 @@ use crate::num::Dyadic;
 /// Accumulators stay below this in magnitude, so that binary64 holds them.
 const EXACT: i64 = 1 << 53;
 
+/// What the accumulators of a channel stand for, and between which ends they are.
+pub(super) type ChannelLine = (Line, (i64, i64));
+
 /// The rows of a weight matrix, each an integer row times a unit.
 pub(super) struct WeightRows {
     /// `[channels, depth]` row-major.
@@ -56,7 +59,7 @@ impl WeightRows {
         bias: &Spread<f64>,
         shape: Shape,
         node: &Node,
-    ) -> Result<Vec<(Line, (i64, i64))>, KernelError> {
+    ) -> Result<Vec<ChannelLine>, KernelError> {
         let lowest = x.at(x.low);
         let of = |(channel, row): (usize, &[i16])| {
             let place = shared(bias, shape.elements(channel)).ok_or_else(|| {
@@ -154,45 +157,31 @@ pub(super) fn scaled_sums<'n>(
 }
 
 /// One unit for all channels of the last layer, whose weights are changed to suit; and the channels' offsets.
-pub(super) fn common_unit(
-    lines: &[(Line, (i64, i64))],
-    layer: &mut LayerSpec,
-) -> Result<(Dyadic, Vec<Dyadic>), KernelError> {
+///
+/// # Why
+/// Units are `mantissas` times one power of two, and all are multiples of the mantissas' greatest common divisor.
+pub(super) fn common_unit(lines: &[ChannelLine], layer: &mut LayerSpec) -> Result<(Dyadic, Vec<Dyadic>), KernelError> {
+    // A row of zeros is one on any unit.
     let is_used: Vec<bool> = layer.weights.chunks(layer.depth).map(|row| row.iter().any(|k| *k != 0)).collect();
-    let units: Vec<&Dyadic> = lines.iter().map(|l| &l.0.unit).collect();
-    let used = || units.iter().zip(&is_used).filter(|u| *u.1).map(|u| u.0);
-    let lowest = used().map(|u| u.parts().1).min().unwrap_or(0);
-    let mantissa = |u: &Dyadic| u.parts().0 << (u.parts().1 - lowest) as usize;
-    let common = used().fold(BigInt::zero(), |g, u| g.gcd(&mantissa(u)));
-    let mut found: Option<&Dyadic> = None;
-    for (row, (unit, is_used)) in layer.weights.chunks_mut(layer.depth).zip(units.iter().zip(&is_used)) {
-        if !is_used {
-            continue;
-        }
-        let factor = (mantissa(unit) / &common).abs().to_i64().unwrap_or(i64::MAX);
+    let used = || lines.iter().zip(&is_used).filter(|u| *u.1).map(|u| u.0.0.unit.parts());
+    let lowest = used().map(|(_, e)| e).min().unwrap_or(0);
+    let mantissas = || used().map(|(m, e)| m << (e - lowest) as usize);
+    let common = mantissas().fold(BigInt::zero(), |g, m| g.gcd(&m));
+    let rows = layer.weights.chunks_mut(layer.depth).zip(&is_used).filter(|r| *r.1).map(|r| r.0);
+    for (row, mantissa) in rows.zip(mantissas()) {
+        let factor = (mantissa / &common).abs().to_i64().unwrap_or(i64::MAX);
         for k in row.iter_mut() {
             *k = i64::from(*k).checked_mul(factor).and_then(|k| i16::try_from(k).ok()).ok_or_else(|| {
                 let cure = "quantize the last layer with one scale for the tensor (without --per-channel)";
                 KernelError::new(&layer.name, "classes have weights on different scales", cure)
             })?;
         }
-        found = found.or(Some(unit).filter(|_| factor == 1).map(|u| *u));
     }
-    let unit = match found {
-        Some(unit) => unit.clone(),
-        None if common.is_zero() => Dyadic::from_int(1),
-        None => from_big(&common, lowest),
-    };
-    let total: i64 = layer
-        .weights
-        .chunks(layer.depth)
-        .map(|row| reach(row, i64::from(layer.largest)))
-        .map(|r| r.1.max(-r.0))
-        .max()
-        .unwrap_or(0);
-    if total >= EXACT {
+    let ends = layer.weights.chunks(layer.depth).map(|row| reach(row, i64::from(layer.largest)));
+    if ends.map(|(lo, hi)| hi.max(-lo)).max().unwrap_or(0) >= EXACT {
         return Err(KernelError::new(&layer.name, "accumulators may need more than 53 bits", "use fewer bits"));
     }
+    let unit = if common.is_zero() { Dyadic::from_int(1) } else { from_big(&common, lowest) };
     Ok((unit, lines.iter().map(|l| l.0.offset.clone()).collect()))
 }
 

@@ -2,11 +2,13 @@
 
 use num_traits::ToPrimitive;
 
-use super::accumulators::{WeightRows, common_unit, is_multiple, magnitude, scaled_sums, stays_increasing};
+use super::accumulators::{
+    ChannelLine, WeightRows, common_unit, is_multiple, magnitude, scaled_sums, stays_increasing,
+};
 use super::cuts::{Reached, Unfit, reached, shared};
 use super::error::KernelError;
 use super::exact::Line;
-use super::formula::{Requantizer, Thresholds, slope_near};
+use super::formula::{Channel, Requantizer};
 use super::input::InputQuantizer;
 use super::layer::{LayerSpec, Shape};
 use super::scores::Scores;
@@ -36,13 +38,18 @@ pub(super) enum Stage {
     Largest { starts: Vec<u32>, members: Vec<u32> },
 }
 
-/// A net that was understood.
-pub(super) struct Chain {
-    pub input: InputQuantizer,
+/// How the first integers are made.
+pub(super) struct Input {
+    pub quantizer: InputQuantizer,
     /// For each stored integer the input that it comes from; `None` where that is its own place.
     pub gathered: Option<Vec<u32>>,
-    /// Smallest and largest integer of the input.
+    /// Smallest and largest integer.
     pub levels: (i64, i64),
+}
+
+/// A net that was understood.
+pub(super) struct Chain {
+    pub input: Input,
     /// The input of each stage, and what the last one makes if that is integers.
     pub rows: Vec<Row>,
     pub stages: Vec<Stage>,
@@ -66,7 +73,7 @@ pub(super) struct Integers {
 /// Accumulators of the last layer of the stages, behind functions.
 pub(super) struct Sums<'n> {
     /// What the accumulators of each channel stand for, and between which ends they are.
-    pub lines: Vec<(Line, (i64, i64))>,
+    pub lines: Vec<ChannelLine>,
     pub functions: Vec<&'n Spread<ScalarFn>>,
     /// Where the real numbers are rounded to float32: none is larger in magnitude.
     pub largest: Option<Dyadic>,
@@ -84,7 +91,7 @@ enum State<'n> {
 
 struct Walk<'n> {
     net: &'n Net,
-    quantizer: Option<(InputQuantizer, Option<Vec<u32>>, (i64, i64))>,
+    input: Option<Input>,
     rows: Vec<Row>,
     stages: Vec<Stage>,
 }
@@ -97,7 +104,7 @@ impl Chain {
     /// Reads a net of one input and one output.
     pub fn new(net: &Net) -> Result<Chain, KernelError> {
         let ids = path(net)?;
-        let mut walk = Walk { net, quantizer: None, rows: vec![], stages: vec![] };
+        let mut walk = Walk { net, input: None, rows: vec![], stages: vec![] };
         let mut state = walk.start(net.node(ids[0]));
         for (i, &id) in ids.iter().enumerate().skip(1) {
             let (node, before) = (net.node(id), net.node(ids[i - 1]));
@@ -134,7 +141,8 @@ impl<'n> Walk<'n> {
             return State::Raw { from: slots, functions: vec![] };
         }
         let (low, high) = (lo as i64, hi as i64);
-        self.quantizer = Some((InputQuantizer::of_integers(low, (high - low) as u16), None, (low, high)));
+        let quantizer = InputQuantizer::of_integers(low, (high - low) as u16);
+        self.input = Some(Input { quantizer, gathered: None, levels: (low, high) });
         self.rows.push(Row { width: slots.len(), constants: vec![] });
         State::Integers(Integers::new(slots, (low, high)))
     }
@@ -211,11 +219,11 @@ impl<'n> Walk<'n> {
         let functions: Vec<&ScalarFn> = functions.iter().map(|f| &f.data[0]).collect();
         let reached = all_reached(&functions, levels, node)?;
         let parameters = node.quantization.as_ref().map(|q| (*q.scale.at(0), q.zero_point.at(0) - levels.0));
-        let made = InputQuantizer::new(&reached, parameters);
+        let quantizer = InputQuantizer::new(&reached, parameters);
         let is_identity = from.len() == self.net.node(self.net.inputs()[0]).len()
             && from.iter().enumerate().all(|(i, f)| i == *f as usize);
         let width = from.len();
-        self.quantizer = Some((made, (!is_identity).then_some(from), levels));
+        self.input = Some(Input { quantizer, gathered: (!is_identity).then_some(from), levels });
         self.rows.push(Row { width, constants: vec![] });
         Ok(Integers::new((0..width as u32).collect(), levels))
     }
@@ -237,17 +245,10 @@ impl<'n> Walk<'n> {
                 known = Some((places, all_reached(&functions, levels, node)?));
             }
             let reached = known.as_ref().map_or(&[][..], |k| &k.1);
-            let t0 = std::time::Instant::now();
-            let th = Thresholds::new(line, reached, *reach);
-            let sl = slope_near(line, reached);
-            if channel == 0 {
-                eprintln!("DBG thresholds {} in {:?} of {}", th.inner.len(), t0.elapsed(), reached.len());
-            }
-            channels.push((th, sl));
+            channels.push(Channel::new(line, reached, *reach));
         }
-        let t0 = std::time::Instant::now();
-        let mut requantizer = Requantizer::new(channels, (levels.1 - levels.0) as u16);
-        eprintln!("DBG fit {:?}", t0.elapsed());
+        let zero = known.map_or(0, |k| k.1.iter().filter(|r| r.holds(0.0)).count());
+        let mut requantizer = Requantizer::new(channels, (levels.1 - levels.0) as u16, zero as u16);
         requantizer.pad(|c| shape.column(c), shape.padded_channels());
         self.rows.push(Row { width: shape.width(), constants: vec![] });
         if let Some(Stage::Layer(layer)) = self.stages.last_mut() {
@@ -346,10 +347,10 @@ impl<'n> Walk<'n> {
             }
         };
         let layers = self.stages.iter().filter(|s| matches!(s, Stage::Layer(_))).count();
-        let Some((input, gathered, levels)) = self.quantizer.filter(|_| layers > 0) else {
+        let Some(input) = self.input.filter(|_| layers > 0) else {
             return Err(KernelError::new(&node.name, "no layer multiplies integers", "quantize the network first"));
         };
-        Ok(Chain { input, gathered, levels, rows: self.rows, stages: self.stages, outputs, scores })
+        Ok(Chain { input, rows: self.rows, stages: self.stages, outputs, scores })
     }
 }
 

@@ -13,6 +13,17 @@ pub(super) enum Reached {
     Never,
 }
 
+impl Reached {
+    /// Whether an argument is one of them.
+    pub fn holds(&self, x: f64) -> bool {
+        match *self {
+            Reached::Always => true,
+            Reached::Behind(cut) => crosses(x, cut),
+            Reached::Never => false,
+        }
+    }
+}
+
 /// Why a function cannot be followed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Unfit(pub &'static str);

@@ -1,25 +1,29 @@
-//! From an integer accumulator to the next integer: a formula in binary64, proved equal to the net's own steps.
+//! From an integer accumulator to the next integer: a formula in binary64 or float32, proved equal to the net's own steps.
 //!
 //! # Claim
 //! For every accumulator n that the layer can reach, [`Formula::value`] is the integer that the net denotes, less its smallest one.
 //!
 //! # Why
 //! The net's integer is non-decreasing in n, so it is given by its thresholds t(v): it is at least v if and only if n >= t(v). The formula is
-//! non-decreasing as well: n is exact in binary64 (|n| < 2^53), and a product with a non-negative factor, a sum, a clip and a rounding to the nearest integer, each
-//! rounded once, are non-decreasing. So it is enough that its value is below v at t(v) - 1 and not below v at t(v), for every v; [`Formula::exceptions`]
+//! non-decreasing as well: n is exact in binary64 (|n| < 2^53), and a product with a non-negative factor, a sum, a conversion to float32, a clip and a rounding
+//! to the nearest integer, each rounded once, are non-decreasing. So it is enough that its value is below v at t(v) - 1 and not below v at t(v), for every v; [`Formula::exceptions`]
 //! executes the formula there. Where t(v) is not within reach, the ends of the reach are looked at instead. Where the formula reaches v one accumulator
 //! sooner or later (with 16 bits, a few of many thousand thresholds are nearer to a tie than binary64 can tell), that accumulator is an exception, whose
 //! value is corrected.
 //!
 //! # Rounding
-//! The product and the sum are rounded once each (Rust contracts nothing). Adding 1.5 2^52 rounds to the nearest integer, ties to even, and leaves the integer in
-//! the last bits.
+//! The product and the sum are rounded once each (Rust contracts nothing). Adding 1.5 2^52 (in float32, 1.5 2^23) rounds to the nearest integer, ties to even,
+//! and leaves the integer in the last bits.
 
 use super::cuts::Reached;
 use super::exact::Line;
+use crate::net::Cut;
 
 /// Most accumulators of a channel whose values are corrected after the formula.
 const EXCEPTIONS: usize = 16;
+
+/// Factors that are tried on each side of the likeliest.
+const FACTORS: u32 = 32;
 
 /// 1.5 2^52.
 const MAGIC: f64 = 6_755_399_441_055_744.0;
@@ -43,9 +47,19 @@ pub(super) fn rounded_single(v: f32, lo: f32, hi: f32) -> u16 {
     (v + MAGIC_SINGLE).to_bits() as u16
 }
 
-/// rne(clip(factor n + shift)) + lift, from 0 to `high`.
+/// What a formula computes before it clips and rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    /// factor n + shift, in binary64.
+    Double,
+    /// factor (n + shift), the sum rounded to float32, the product in float32: as runtimes scale accumulators.
+    Single,
+}
+
+/// rne(clip(what [`Arithmetic`] says)) + lift, from 0 to `high`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Formula {
+    pub arithmetic: Arithmetic,
     pub factor: f64,
     pub shift: f64,
     /// Largest value.
@@ -54,12 +68,19 @@ pub(super) struct Formula {
     pub lift: u16,
 }
 
+/// A formula and its exceptions, if one was found.
+type Fit = Option<(Formula, Vec<(i64, u16)>)>;
+
 impl Formula {
     /// The value at an accumulator.
     #[inline(always)]
     pub fn value(&self, n: f64) -> u16 {
-        let lift = f64::from(self.lift);
-        rounded(n * self.factor + self.shift, -lift, f64::from(self.high) - lift).wrapping_add(self.lift)
+        let (lo, hi) = (-f64::from(self.lift), f64::from(self.high) - f64::from(self.lift));
+        let value = match self.arithmetic {
+            Arithmetic::Double => rounded(n * self.factor + self.shift, lo, hi),
+            Arithmetic::Single => rounded_single((n + self.shift) as f32 * self.factor as f32, lo as f32, hi as f32),
+        };
+        value.wrapping_add(self.lift)
     }
 
     /// The accumulators at which the formula is not the function with these thresholds, with the function's values (see the module's claim);
@@ -87,14 +108,14 @@ impl Formula {
         ends_fit.then_some(found)
     }
 
-    /// The candidate with the fewest exceptions.
-    pub fn fit(thresholds: &Thresholds, slope: f64, high: u16, lift: u16) -> Option<(Formula, Vec<(i64, u16)>)> {
-        let formula = |factor: f64, shift: f64| Formula { factor, shift, high, lift };
+    /// The candidate in binary64 with the fewest exceptions.
+    pub fn fit(thresholds: &Thresholds, slope: f64, high: u16, lift: u16) -> Fit {
+        let formula = |factor, shift| Formula { arithmetic: Arithmetic::Double, factor, shift, high, lift };
         if thresholds.inner.is_empty() {
             let constant = formula(0.0, f64::from(thresholds.below) - f64::from(lift));
             return constant.exceptions(thresholds).map(|e| (constant, e));
         }
-        let mut best: Option<(Formula, Vec<(i64, u16)>)> = None;
+        let mut best: Fit = None;
         let mut consider = |slope: f64, (least, most): (f64, f64)| {
             for shift in [least + (most - least) / 2.0, least, most] {
                 let candidate = formula(slope, shift);
@@ -113,6 +134,28 @@ impl Formula {
             consider(slope, thresholds.shifts(slope, lift));
         }
         best
+    }
+
+    /// The candidate in float32 with the fewest exceptions; `base` is the shift, and an accumulator of its opposite becomes `lift`.
+    pub fn fit_single(thresholds: &Thresholds, base: f64, high: u16, lift: u16) -> Fit {
+        let formula = |factor, shift| Formula { arithmetic: Arithmetic::Single, factor, shift, high, lift };
+        if thresholds.inner.is_empty() {
+            // What is small beside the shift is rounded away.
+            let shift = (f64::from(thresholds.below) - f64::from(lift)) * 2f64.powi(45);
+            let constant = formula(2f64.powi(-45), shift);
+            return constant.exceptions(thresholds).map(|e| (constant, e));
+        }
+        let candidates = thresholds.factors(base, lift).map(|factor| formula(factor, base));
+        let mut fits = candidates.filter_map(|f| f.exceptions(thresholds).map(|e| (f, e)));
+        let first = fits.next()?;
+        if first.1.is_empty() {
+            return Some(first);
+        }
+        let best = fits.try_fold(first, |best, fit| {
+            // An error ends the search.
+            if fit.1.is_empty() { Err(fit) } else { Ok(if fit.1.len() < best.1.len() { fit } else { best }) }
+        });
+        Some(best.unwrap_or_else(|fit| fit))
     }
 }
 
@@ -175,8 +218,28 @@ impl Thresholds {
     }
 
     /// What factor n + shift has to reach at each threshold.
-    fn places(&self, lift: u16) -> impl Iterator<Item = (f64, i64)> {
+    pub fn places(&self, lift: u16) -> impl Iterator<Item = (f64, i64)> {
         self.inner.iter().zip(self.below + 1..).map(move |(&t, v)| (f64::from(v) - f64::from(lift) - 0.5, t))
+    }
+
+    /// Float32 factors m around the middle of those for which m R(n + base) has every threshold in its place.
+    fn factors(&self, base: f64, lift: u16) -> impl Iterator<Item = f64> {
+        let (mut least, mut most) = (0.0f64, f64::INFINITY);
+        for (half, t) in self.places(lift) {
+            for (n, is_reached) in [(t, true), (t - 1, false)] {
+                let x = f64::from((n as f64 + base) as f32);
+                match (x > 0.0) == is_reached {
+                    _ if x == 0.0 => {}
+                    true => least = least.max(half / x),
+                    false => most = most.min(half / x),
+                }
+            }
+        }
+        let middle = if most.is_finite() { least + (most - least) / 2.0 } else { 2.0 * least };
+        // Positive numbers have the order of their bits.
+        let bits = (middle as f32).max(f32::MIN_POSITIVE).to_bits();
+        let near = (0..FACTORS).flat_map(move |k| [bits + k, bits - k]).skip(1);
+        near.map(|bits| f64::from(f32::from_bits(bits))).filter(|m| m.is_finite() && *m > 0.0)
     }
 
     /// The shifts that, without rounding, give every threshold its place: at least the first, below the second.
@@ -187,23 +250,37 @@ impl Thresholds {
     }
 }
 
-/// Values per unit of the accumulator, from the outermost cuts of a chain: a hint.
-pub(super) fn slope_near(line: &Line, reached: &[Reached]) -> f64 {
-    let cut = |(v, r): (usize, &Reached)| match r {
-        Reached::Behind(cut) => Some((v as f64, line.place_near(*cut))),
-        Reached::Always | Reached::Never => None,
-    };
-    let first = reached.iter().enumerate().find_map(cut);
-    let last = reached.iter().enumerate().rev().find_map(cut);
-    match first.zip(last) {
-        Some((a, b)) if b.0 > a.0 && b.1 > a.1 => (b.0 - a.0) / (b.1 - a.1),
-        _ => 1.0,
+/// The thresholds of a channel, and hints for formulas.
+pub(super) struct Channel {
+    pub thresholds: Thresholds,
+    /// Values for each unit of the accumulator, from the outermost cuts.
+    slope: f64,
+    /// What the accumulator lacks to the real number on its unit.
+    base: f64,
+}
+
+impl Channel {
+    /// From a line, what reaches each value of a chain of functions behind it, and the ends of the accumulator.
+    pub fn new(line: &Line, reached: &[Reached], reach: (i64, i64)) -> Channel {
+        let cut = |(v, r): (usize, &Reached)| match r {
+            Reached::Behind(cut) => Some((v as f64, line.place_near(*cut))),
+            Reached::Always | Reached::Never => None,
+        };
+        let first = reached.iter().enumerate().find_map(cut);
+        let last = reached.iter().enumerate().rev().find_map(cut);
+        let slope = match first.zip(last) {
+            Some((a, b)) if b.0 > a.0 && b.1 > a.1 => (b.0 - a.0) / (b.1 - a.1),
+            _ => 1.0,
+        };
+        let base = -line.place_near(Cut::at(0.0)).round();
+        Channel { thresholds: Thresholds::new(line, reached, reach), slope, base }
     }
 }
 
 /// The formulas of a layer's channels; channels that no candidate fits keep their thresholds.
 #[derive(Clone, Debug)]
 pub(super) struct Requantizer {
+    pub arithmetic: Arithmetic,
     /// For each channel.
     pub factors: Vec<f64>,
     /// For each channel.
@@ -219,28 +296,35 @@ pub(super) struct Requantizer {
 }
 
 impl Requantizer {
-    /// From the thresholds of each channel and slopes near theirs.
-    pub fn new(channels: Vec<(Thresholds, f64)>, high: u16) -> Self {
-        type Fit = Option<(Formula, Vec<(i64, u16)>)>;
-        let fit =
-            |lift: u16| -> Vec<Fit> { channels.iter().map(|(t, slope)| Formula::fit(t, *slope, high, lift)).collect() };
+    /// From the channels, the largest value, and the value for the real number 0 (a hint).
+    pub fn new(channels: Vec<Channel>, high: u16, zero: u16) -> Self {
+        let double = |lift| move |c: &Channel| Formula::fit(&c.thresholds, c.slope, high, lift);
+        let single = |c: &Channel| Formula::fit_single(&c.thresholds, c.base, high, zero);
         let cost = |fits: &[Fit]| fits.iter().map(|f| f.as_ref().map_or(1 + EXCEPTIONS, |f| f.1.len())).sum::<usize>();
-        let mut best = (0, fit(0));
-        if cost(&best.1) > channels.len() {
-            // Perhaps the zero point is odd.
-            let lifted = fit(1);
-            if cost(&lifted) < cost(&best.1) {
-                best = (1, lifted);
+        let mut best = (Arithmetic::Double, 0, channels.iter().map(double(0)).collect::<Vec<Fit>>());
+        let mut consider = |arithmetic, lift, fits: &mut dyn Iterator<Item = Fit>, most: usize| {
+            if cost(&best.2) > most {
+                let fits: Vec<Fit> = fits.collect();
+                if cost(&fits) < cost(&best.2) {
+                    best = (arithmetic, lift, fits);
+                }
             }
-        }
-        let (lift, fits) = best;
+        };
+        // Perhaps the zero point is odd.
+        consider(Arithmetic::Double, 1, &mut channels.iter().map(double(1)), channels.len());
+        consider(Arithmetic::Single, zero, &mut channels.iter().map(single), 0);
+        let (arithmetic, lift, fits) = best;
+        Requantizer::of(arithmetic, (high, lift), channels, &fits)
+    }
+
+    fn of(arithmetic: Arithmetic, (high, lift): (u16, u16), channels: Vec<Channel>, fits: &[Fit]) -> Self {
         let factors = fits.iter().map(|f| f.as_ref().map_or(0.0, |f| f.0.factor)).collect();
         let shifts = fits.iter().map(|f| f.as_ref().map_or(0.0, |f| f.0.shift)).collect();
-        let of = |(c, f): (usize, &Fit)| f.iter().flat_map(move |f| &f.1).map(move |e| (c, e.0 as f64, e.1)).collect();
-        let exceptions = fits.iter().enumerate().flat_map(|f| -> Vec<(usize, f64, u16)> { of(f) }).collect();
+        let found = fits.iter().enumerate().flat_map(|(c, fit)| fit.iter().map(move |fit| (c, &fit.1)));
+        let exceptions = found.flat_map(|(c, e)| e.iter().map(move |e| (c, e.0 as f64, e.1))).collect();
         let without = channels.into_iter().enumerate().filter(|(c, _)| fits[*c].is_none());
-        let tables = without.map(|(c, (thresholds, _))| (c, thresholds)).collect();
-        Requantizer { factors, shifts, high, lift, exceptions, tables }
+        let tables = without.map(|(c, channel)| (c, channel.thresholds)).collect();
+        Requantizer { arithmetic, factors, shifts, high, lift, exceptions, tables }
     }
 
     /// Writes the values of rows of accumulators; row r starts at `r * factors.len()` in both.
@@ -249,9 +333,16 @@ impl Requantizer {
         let (channels, lift) = (self.factors.len(), f64::from(self.lift));
         let (lo, hi) = (-lift, f64::from(self.high) - lift);
         for (sums, out) in sums.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
-            let constants = self.factors.iter().zip(&self.shifts);
-            for ((n, out), (factor, shift)) in sums.iter().zip(out).zip(constants) {
-                *out = rounded(n * factor + shift, lo, hi).wrapping_add(self.lift);
+            let each = sums.iter().zip(out).zip(self.factors.iter().zip(&self.shifts));
+            // One loop for each arithmetic, so that each can become vectors.
+            match self.arithmetic {
+                Arithmetic::Double => each.for_each(|((n, out), (factor, shift))| {
+                    *out = rounded(n * factor + shift, lo, hi).wrapping_add(self.lift);
+                }),
+                Arithmetic::Single => each.for_each(|((n, out), (factor, shift))| {
+                    let v = (n + shift) as f32 * *factor as f32;
+                    *out = rounded_single(v, lo as f32, hi as f32).wrapping_add(self.lift);
+                }),
             }
         }
     }
@@ -288,7 +379,6 @@ impl Requantizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Cut;
     use crate::num::Dyadic;
 
     fn line(unit: f64, offset: f64) -> Line {
@@ -306,8 +396,7 @@ mod tests {
 
     fn check(line: &Line, reached: &[Reached], reach: (i64, i64), high: u16) -> Requantizer {
         let thresholds = Thresholds::new(line, reached, reach);
-        let slope = slope_near(line, reached);
-        let made = Requantizer::new(vec![(thresholds.clone(), slope)], high);
+        let made = Requantizer::new(vec![Channel::new(line, reached, reach)], high, 0);
         let n: Vec<f64> = (reach.0..=reach.1).map(|n| n as f64).collect();
         let mut out = vec![0; n.len()];
         made.apply(&n, &mut out);
@@ -338,8 +427,10 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_looked_up() {
-        let jump = vec![Reached::Behind(Cut::at(10.0)); 9];
-        assert_eq!(check(&line(1.0, 0.0), &jump, (-50, 50), 9).tables.len(), 1);
+        let jump = |at: f64| vec![Reached::Behind(Cut::at(at)); 9];
+        assert!(check(&line(1.0, 0.0), &jump(10.0), (-50, 50), 9).tables.is_empty(), "one jump is a steep line");
+        let jumps = [jump(10.0), jump(40.0)].concat();
+        assert_eq!(check(&line(1.0, 0.0), &jumps, (-50, 50), 18).tables.len(), 1);
         let out_of_reach = [Reached::Always, Reached::Behind(Cut::at(1e9)), Reached::Never];
         assert!(check(&line(1.0, 0.0), &out_of_reach, (-50, 50), 3).tables.is_empty());
     }
@@ -373,7 +464,7 @@ mod tests {
         for k in 1..8 {
             let (line, reached) = (line(scale * 5.1e-7 * f64::from(k), 0.037), quantizer(scale, 0, u16::MAX));
             let thresholds = Thresholds::new(&line, &reached, (-1 << 40, 1 << 40));
-            let made = Requantizer::new(vec![(thresholds.clone(), slope_near(&line, &reached))], u16::MAX);
+            let made = Requantizer::new(vec![Channel::new(&line, &reached, (-1 << 40, 1 << 40))], u16::MAX, 0);
             assert!(made.tables.is_empty());
             exceptions += made.exceptions.len();
             for &t in &thresholds.inner {
@@ -395,6 +486,43 @@ mod tests {
         for n in -100..=100 {
             let value = exceptions.iter().find(|e| e.0 == n).map_or(formula.value(n as f64), |e| e.1);
             assert_eq!(value, thresholds.value(n), "at {n}");
+        }
+    }
+
+    /// rne(R(R(n + base) factor)) + zero, as a runtime computes it.
+    #[test]
+    fn accumulators_that_are_scaled_in_float32_have_formulas() {
+        for (factor, zero) in [(3.1e-6f32, 0u16), (7.77e-6, 128), (1.13e-5, 77)] {
+            let base = -123_457;
+            let of = |n: i64| ((((n + base) as f32) * factor).round_ties_even() as i64 + i64::from(zero)).clamp(0, 255);
+            // The smallest n for each value, by bisection.
+            let first = |v: i64| {
+                let (mut lo, mut hi) = (-1i64 << 27, 1i64 << 27);
+                while hi - lo > 1 {
+                    let middle = lo + (hi - lo) / 2;
+                    if of(middle) >= v { hi = middle } else { lo = middle }
+                }
+                hi
+            };
+            let reached: Vec<Reached> = (1..=255).map(|v| Reached::Behind(Cut::at((first(v) + base) as f64))).collect();
+            let reach = (-60_000_000, 60_000_000);
+            let channel = || Channel::new(&line(1.0, base as f64), &reached, reach);
+            let made = Requantizer::new(vec![channel()], 255, zero);
+            assert!(made.tables.is_empty() && made.exceptions.is_empty(), "{factor}");
+            let mut out = [0];
+            for n in (reach.0..=reach.1).step_by(99_991).chain((1..=255).map(first)) {
+                made.apply(&[n as f64], &mut out);
+                assert_eq!(i64::from(out[0]), of(n), "{factor} at {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn channels_that_never_change_have_formulas_in_float32() {
+        for (below, zero) in [(0, 0), (255, 0), (7, 128), (255, 255)] {
+            let thresholds = Thresholds { lo: -30_000_000, hi: 30_000_000, below, inner: vec![] };
+            let (formula, exceptions) = Formula::fit_single(&thresholds, 3.0, 255, zero).unwrap();
+            assert!(exceptions.is_empty() && [-30_000_000.0, 0.0, 3e7].iter().all(|&n| formula.value(n) == below));
         }
     }
 }

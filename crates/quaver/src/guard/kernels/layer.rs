@@ -153,16 +153,6 @@ pub(super) const SLACK: usize = 8;
 impl Layer {
     /// Packs a layer for a machine; `width` is what the stage before makes, before constants.
     pub fn new(spec: LayerSpec, width: usize, machine: Machine) -> Layer {
-        if let Some(r) = &spec.requantizer {
-            eprintln!(
-                "DBG {} tables {} exc {} of {} lift {}",
-                spec.name,
-                r.tables.len(),
-                r.exceptions.len(),
-                r.factors.len(),
-                r.lift
-            );
-        }
         let (access, rows, depth) = arrange(&spec, width);
         let narrow = spec.largest <= 255 && spec.weights.iter().all(|k| i8::try_from(*k).is_ok());
         let group = if narrow && machine.isa() == super::Isa::Vnni { 4 } else { 2 };

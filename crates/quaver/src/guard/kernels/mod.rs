@@ -26,9 +26,8 @@ mod scores;
 mod selftest;
 mod simd;
 
-use chain::{Chain, Row, Stage};
+use chain::{Chain, Input, Row, Stage};
 pub use error::KernelError;
-use input::InputQuantizer;
 use layer::{Buffers, Layer, SLACK};
 pub use scores::Scores;
 use simd::Machine;
@@ -68,9 +67,7 @@ enum Step {
 pub struct Compiled {
     machine: Machine,
     inputs: usize,
-    input: InputQuantizer,
-    gathered: Option<Vec<u32>>,
-    levels: (i64, i64),
+    input: Input,
     rows: Vec<Row>,
     steps: Vec<Step>,
     outputs: Vec<u32>,
@@ -120,8 +117,8 @@ impl Compiled {
                 }
             });
         }
-        let Chain { input, gathered, levels, rows, outputs, scores, .. } = chain;
-        Ok(Compiled { machine, inputs, input, gathered, levels, rows, steps, outputs, scores, bits, multiplications })
+        let Chain { input, rows, outputs, scores, .. } = chain;
+        Ok(Compiled { machine, inputs, input, rows, steps, outputs, scores, bits, multiplications })
     }
 
     /// The instruction set that runs.
@@ -156,7 +153,7 @@ impl Compiled {
 
     /// Smallest and largest integer of the quantized input.
     pub fn input_levels(&self) -> (i64, i64) {
-        self.levels
+        self.input.levels
     }
 
     /// Appends the scores of some rows, row-major. Infinities are taken as the largest finite numbers, NaN as the smallest level of the quantizer: the
@@ -187,43 +184,36 @@ impl Compiled {
 
     /// Quantizes rows to places that are `pitch` apart.
     fn quantize(&self, rows: &[f32], pitch: usize, out: &mut [u16]) {
-        let width = self.rows[0].width;
-        match &self.gathered {
-            None if pitch == width => self.machine.quantize(&self.input, rows, &mut out[..rows.len()]),
-            None => {
-                for (x, out) in rows.chunks_exact(self.inputs).zip(out.chunks_mut(pitch)) {
-                    self.machine.quantize(&self.input, x, &mut out[..width]);
-                }
-            }
-            Some(from) => {
-                for (x, out) in rows.chunks_exact(self.inputs).zip(out.chunks_mut(pitch)) {
-                    self.input.gather(x, from, &mut out[..width]);
-                }
+        let (width, Input { quantizer, gathered, .. }) = (self.rows[0].width, &self.input);
+        if gathered.is_none() && pitch == width {
+            return self.machine.quantize(quantizer, rows, &mut out[..rows.len()]);
+        }
+        for (x, out) in rows.chunks_exact(self.inputs).zip(out.chunks_mut(pitch)) {
+            match gathered {
+                Some(from) => quantizer.gather(x, from, &mut out[..width]),
+                None => self.machine.quantize(quantizer, x, &mut out[..width]),
             }
         }
     }
 
+    /// Appends the scores of at most [`BLOCK`] rows.
     fn block(&self, rows: &[f32], scratch: &mut Scratch, out: &mut Vec<i64>) {
         let n = rows.len() / self.inputs;
         let Scratch { now, next, sums, buffers } = scratch;
-        resize(now, n * self.rows[0].len() + SLACK);
+        now.resize(n * self.rows[0].len() + SLACK, 0);
         self.quantize(rows, self.rows[0].len(), now);
         self.rows[0].fill(now);
         for (i, step) in self.steps.iter().enumerate() {
             let (pitch, made) = (self.rows[i].len(), self.rows.get(i + 1));
-            resize(next, n * made.map_or(0, Row::len) + SLACK);
+            next.resize(n * made.map_or(0, Row::len) + SLACK, 0);
             match (step, made) {
                 (Step::Layer(layer), made) => {
-                    let len = n * layer.sums_len();
-                    if sums.len() < len {
-                        sums.resize(len, 0.0);
-                    }
-                    let sums = &mut sums[..len];
+                    sums.resize(sums.len().max(n * layer.sums_len()), 0.0);
+                    let sums = &mut sums[..n * layer.sums_len()];
                     layer.multiply(self.machine, (now, pitch, n), buffers, sums);
-                    match (&layer.requantizer, made) {
-                        (Some(_), Some(row)) => layer.requantize(self.machine, sums, next, row.len()),
-                        _ => return self.accumulators(layer.sums_len(), sums, out),
-                    }
+                    // The last layer's sums are scores.
+                    let Some(row) = made else { return self.append(sums, layer.sums_len(), |&sum| sum as i64, out) };
+                    layer.requantize(self.machine, sums, next, row.len());
                 }
                 (Step::Largest { starts, members }, Some(row)) => {
                     for (x, y) in now.chunks_exact(pitch).zip(next.chunks_exact_mut(row.len())).take(n) {
@@ -238,24 +228,16 @@ impl Compiled {
             std::mem::swap(now, next);
         }
         let pitch = self.rows[self.rows.len() - 1].len();
-        for row in now.chunks_exact(pitch).take(n) {
-            let score = |(&slot, base): (&u32, &i64)| i64::from(row[slot as usize]) + base;
-            out.extend(self.outputs.iter().zip(self.scores.bases()).map(score));
-        }
+        self.append(&now[..n * pitch], pitch, |&stored| i64::from(stored), out);
     }
 
-    /// Scores that are sums of the last layer.
-    fn accumulators(&self, width: usize, sums: &[f64], out: &mut Vec<i64>) {
-        for row in sums.chunks_exact(width) {
-            let score = |(&slot, base): (&u32, &i64)| row[slot as usize] as i64 + base;
-            out.extend(self.outputs.iter().zip(self.scores.bases()).map(score));
+    /// Appends the scores in rows that are `pitch` long.
+    fn append<T>(&self, rows: &[T], pitch: usize, integer: impl Fn(&T) -> i64, out: &mut Vec<i64>) {
+        for row in rows.chunks_exact(pitch) {
+            let places = self.outputs.iter().zip(self.scores.bases());
+            out.extend(places.map(|(&slot, base)| integer(&row[slot as usize]) + base));
         }
     }
-}
-
-/// The length, without caring for what was there.
-fn resize(buffer: &mut Vec<u16>, len: usize) {
-    buffer.resize(len, 0);
 }
 
 impl Row {
