@@ -212,7 +212,7 @@ fn main() -> Fallible<()> {
     let models = args.models()?;
     let clock = Instant::now();
     let met = met(&models, &args)?;
-    let made = models.iter().zip(&met).map(|(model, met)| Classifier::new(model, met, args.effort));
+    let made = models.par_iter().zip(&met).map(|(model, met)| Classifier::new(model, met, args.effort));
     let classifiers = made.collect::<Fallible<Vec<_>>>()?;
     println!("thresholds: {:.1} s, {} cells, {} parts", clock.elapsed().as_secs_f64(), args.effort.cells, args.effort.parts);
     let first = &classifiers[0].float;

@@ -129,7 +129,7 @@ impl Classifier {
         let float = Arc::new(lower(model, &Float32)?);
         let quantized: Vec<_> = BITS.map(|b| quantized(model, b, effort)).into_iter().collect::<Fallible<_>>()?;
         let stages: Vec<_> =
-            quantized.iter().zip(BITS).map(|(q, b)| stage(&float, q, b, (&cells, effort))).collect::<Fallible<_>>()?;
+            quantized.par_iter().zip(BITS).map(|(q, b)| stage(&float, q, b, (&cells, effort))).collect::<Fallible<_>>()?;
         let guard = |first: usize| {
             let plan = Plan {
                 format: FORMAT.into(),
@@ -157,12 +157,15 @@ fn quantized(model: &Model, bits: u8, effort: Effort) -> Fallible<Arc<Lowered>> 
     let at = |biases, profile: &dyn Profile| -> Fallible<Lowered> {
         let scheme = LayerScheme { bits, rule: WeightRule::Fitted, per_channel: effort.per_channel, biases };
         let weights = quantizer.at(&vec![scheme; quantizer.layers().len()])?;
-        let lowered = lower(&to_qdq(&quantizer, &weights, Some((&activations, &ranges)))?, profile)?;
-        Compiled::new(&lowered, Isa::Portable)?;
-        Ok(lowered)
+        Ok(lower(&to_qdq(&quantizer, &weights, Some((&activations, &ranges)))?, profile)?)
     };
-    let fused = if bits <= 8 { at(BiasRule::Accumulator, &OrtFused { any_x86: false }).ok() } else { None };
-    Ok(Arc::new(fused.map_or_else(|| at(BiasRule::Float, &Real), Ok)?))
+    if bits <= 8
+        && let Ok(fused) = at(BiasRule::Accumulator, &OrtFused { any_x86: false })
+        && Compiled::new(&fused, Isa::Portable).is_ok()
+    {
+        return Ok(Arc::new(fused));
+    }
+    Ok(Arc::new(at(BiasRule::Float, &Real)?))
 }
 
 /// Proves the thresholds of a quantized network.
