@@ -42,7 +42,7 @@ struct Arguments {
 
 impl Arguments {
     fn parse() -> Fallible<Arguments> {
-        let effort = Effort { cells: 8, parts: 16, per_channel: false };
+        let effort = Effort { cells: 8, parts: 1, per_channel: false };
         let (encounters, seconds, seed) = (10_000, 300, 0);
         let mut a = Arguments { networks: None, originals: None, encounters, seconds, seed, effort, svg: None, draw: None };
         let mut words = std::env::args().skip(1);
