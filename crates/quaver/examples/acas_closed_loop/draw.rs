@@ -18,7 +18,9 @@ const MARGIN: f64 = 24.0;
 pub fn svg(lines: &[Line], title: &str) -> String {
     let points = || lines.iter().flat_map(|l| l.path.iter().map(|c| c.at));
     let ends = |i: usize| {
-        points().map(|p| p[i]).fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi): (f64, f64), x| (lo.min(x), hi.max(x)))
+        points()
+            .map(|p| p[i])
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi): (f64, f64), x| (lo.min(x), hi.max(x)))
     };
     let (x, y) = (ends(0), ends(1));
     let feet = (x.1 - x.0).max(y.1 - y.0).max(1.0);

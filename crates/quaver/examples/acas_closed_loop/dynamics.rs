@@ -1,8 +1,8 @@
 //! Two aircraft in a plane: Dubins dynamics, solved exactly over each second, and random starts.
 //!
 //! # Source
-//! The closed-loop benchmark of Bak (`stanleybak/acasxu_closed_loop_sim`): own aircraft at the origin with heading pi/2; speeds are whole feet a second, own one
-//! 100..1199, the intruder's 0..1199; the intruder starts 10,000..65,000 ft away in any direction, with any heading, and flies straight.
+//! The closed-loop benchmark of Bak (`stanleybak/acasxu_closed_loop_sim`): own aircraft at the origin with heading pi/2; speeds are whole feet a
+//! second, own one 100..1199, the intruder's 0..1199; the intruder starts 10,000..65,000 ft away in any direction, with any heading, and flies straight.
 
 use std::f64::consts::{PI, TAU};
 

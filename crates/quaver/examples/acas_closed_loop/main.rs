@@ -1,7 +1,7 @@
 //! Two aircraft and a collision avoidance system of five neural networks: the guard flies exactly as the float networks do, with few bits.
 //!
-//! `acas_closed_loop --networks DIR | --originals DIR [--encounters N] [--seconds N] [--seed N] [--cells N] [--parts N] [--per-channel] [--svg FILE] [--draw N]`;
-//! docs/acas-closed-loop.md says what the table means.
+//! `acas_closed_loop --networks DIR | --originals DIR [--encounters N] [--seconds N] [--seed N] [--cells N] [--parts N] [--per-channel]
+//! [--svg FILE] [--draw N]`; docs/acas-closed-loop.md says what the table means.
 //!
 //! # Source
 //! Kabaha and Drachsler Cohen, Quantization with Guaranteed Floating-Point Neural Network Classifications (OOPSLA 2025), case study.
@@ -44,7 +44,8 @@ impl Arguments {
     fn parse() -> Fallible<Arguments> {
         let effort = Effort { cells: 8, parts: 1, per_channel: false };
         let (encounters, seconds, seed) = (10_000, 300, 0);
-        let mut a = Arguments { networks: None, originals: None, encounters, seconds, seed, effort, svg: None, draw: None };
+        let mut a =
+            Arguments { networks: None, originals: None, encounters, seconds, seed, effort, svg: None, draw: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -207,6 +208,23 @@ fn picture(simulation: &Simulation<'_>, number: usize, path: &Path) -> Fallible<
     Ok(())
 }
 
+/// Flies with each system beside the float networks' flights; gives a typical encounter where INT8 differs.
+fn compare(simulation: &Simulation<'_>, float: &[(Flight, Tally)]) -> Fallible<usize> {
+    let mut number = 0;
+    let guards = [System::Continuous(1), System::Continuous(0), System::Anew(1), System::Anew(0)];
+    for system in guards.into_iter().chain((0..BITS.len()).map(System::Plain)) {
+        let outcome = simulation.outcome(system, float);
+        report(system, &outcome);
+        if system == System::Plain(1) {
+            number = typical(&outcome.apart);
+        }
+        if matches!(system, System::Anew(_) | System::Continuous(_)) && outcome.different > 0 {
+            return Err("a guarded flight differs from the float networks' one".into());
+        }
+    }
+    Ok(number)
+}
+
 fn main() -> Fallible<()> {
     let args = Arguments::parse()?;
     let models = args.models()?;
@@ -214,7 +232,12 @@ fn main() -> Fallible<()> {
     let met = met(&models, &args)?;
     let made = models.par_iter().zip(&met).map(|(model, met)| Classifier::new(model, met, args.effort));
     let classifiers = made.collect::<Fallible<Vec<_>>>()?;
-    println!("thresholds: {:.1} s, {} cells, {} parts", clock.elapsed().as_secs_f64(), args.effort.cells, args.effort.parts);
+    println!(
+        "thresholds: {:.1} s, {} cells, {} parts",
+        clock.elapsed().as_secs_f64(),
+        args.effort.cells,
+        args.effort.parts
+    );
     let first = &classifiers[0].float;
     let (starts, drawn): (Vec<_>, Vec<_>) = (0..args.encounters).map(|k| start(first, args.seed, k)).unzip();
     let simulation = Simulation { starts, classifiers: &classifiers, seconds: args.seconds, turns: turns() };
@@ -231,20 +254,9 @@ fn main() -> Fallible<()> {
     let head = ["system", "differ", "mean ft", "near", "seconds", "inferences/s"];
     println!("{:<28} {:>7} {:>12} {:>6} {:>8} {:>11}", head[0], head[1], head[2], head[3], head[4], head[5]);
     println!("{:<28} {:>7} {:>12} {near:>6} {seconds:>8.1} {:>11.0}", "float32", 0, 0, asked as f64 / seconds);
-    let mut number = args.draw;
-    let guards = [System::Continuous(1), System::Continuous(0), System::Anew(1), System::Anew(0)];
-    for system in guards.into_iter().chain((0..BITS.len()).map(System::Plain)) {
-        let outcome = simulation.outcome(system, &float);
-        report(system, &outcome);
-        if system == System::Plain(1) {
-            number = number.or_else(|| Some(typical(&outcome.apart)));
-        }
-        if matches!(system, System::Anew(_) | System::Continuous(_)) && outcome.different > 0 {
-            return Err("a guarded flight differs from the float networks' one".into());
-        }
-    }
-    match (&args.svg, number) {
-        (Some(path), Some(number)) => picture(&simulation, number, path),
+    let typical = compare(&simulation, &float)?;
+    match (&args.svg, args.draw.unwrap_or(typical)) {
+        (Some(path), number) => picture(&simulation, number, path),
         _ => Ok(()),
     }
 }

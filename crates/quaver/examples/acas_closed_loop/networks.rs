@@ -128,8 +128,11 @@ impl Classifier {
         let cells = Cells::new(5, (0.0, 1.0), false, sums, effort.cells);
         let float = Arc::new(lower(model, &Float32)?);
         let quantized: Vec<_> = BITS.map(|b| quantized(model, b, effort)).into_iter().collect::<Fallible<_>>()?;
-        let stages: Vec<_> =
-            quantized.par_iter().zip(BITS).map(|(q, b)| stage(&float, q, b, (&cells, effort))).collect::<Fallible<_>>()?;
+        let stages: Vec<_> = quantized
+            .par_iter()
+            .zip(BITS)
+            .map(|(q, b)| stage(&float, q, b, (&cells, effort)))
+            .collect::<Fallible<_>>()?;
         let guard = |first: usize| {
             let plan = Plan {
                 format: FORMAT.into(),
