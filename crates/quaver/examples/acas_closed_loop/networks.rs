@@ -31,6 +31,8 @@ pub const BITS: [u8; 4] = [4, 8, 12, 16];
 
 /// What the inputs of the original networks are made of states with: (state - mean) / range.
 const MEANS: [f64; 5] = [19791.091, 0.0, 0.0, 650.0, 600.0];
+// As published: two pi with twelve digits.
+#[expect(clippy::approx_constant)]
 const RANGES: [f64; 5] = [60261.0, 6.283_185_307_18, 6.283_185_307_18, 1100.0, 1200.0];
 
 /// A folder of distilled networks, `acas_1.onnx` to `acas_5.onnx`: inputs in [0,1], the largest output is the advisory.
