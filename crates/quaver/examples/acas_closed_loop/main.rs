@@ -1,6 +1,6 @@
 //! Two aircraft and a collision avoidance system of five neural networks: the guard flies exactly as the float networks do, with few bits.
 //!
-//! `acas_closed_loop --networks DIR | --originals DIR [--encounters N] [--seconds N] [--seed N] [--cells N] [--parts N] [--per-channel]
+//! `acas_closed_loop --networks DIR | --originals DIR [--encounters N] [--seconds N] [--seed N] [--cells N] [--boxes N] [--per-channel]
 //! [--svg FILE] [--draw N]`; docs/acas-closed-loop.md says what the table means.
 //!
 //! # Source
@@ -42,7 +42,7 @@ struct Arguments {
 
 impl Arguments {
     fn parse() -> Fallible<Arguments> {
-        let effort = Effort { cells: 8, parts: 1, per_channel: false };
+        let effort = Effort { cells: 8, boxes: 1, per_channel: false };
         let (encounters, seconds, seed) = (10_000, 300, 0);
         let mut a =
             Arguments { networks: None, originals: None, encounters, seconds, seed, effort, svg: None, draw: None };
@@ -56,7 +56,7 @@ impl Arguments {
                 "--seconds" => a.seconds = value()?.parse()?,
                 "--seed" => a.seed = value()?.parse()?,
                 "--cells" => a.effort.cells = value()?.parse()?,
-                "--parts" => a.effort.parts = value()?.parse::<usize>()?.max(1),
+                "--boxes" => a.effort.boxes = value()?.parse::<usize>()?.max(1),
                 "--per-channel" => a.effort.per_channel = true,
                 "--svg" => a.svg = Some(value()?.into()),
                 "--draw" => a.draw = Some(value()?.parse()?),
@@ -233,10 +233,10 @@ fn main() -> Fallible<()> {
     let made = models.par_iter().zip(&met).map(|(model, met)| Classifier::new(model, met, args.effort));
     let classifiers = made.collect::<Fallible<Vec<_>>>()?;
     println!(
-        "thresholds: {:.1} s, {} cells, {} parts",
+        "thresholds: {:.1} s, {} cells, {} boxes",
         clock.elapsed().as_secs_f64(),
         args.effort.cells,
-        args.effort.parts
+        args.effort.boxes
     );
     let first = &classifiers[0].float;
     let (starts, drawn): (Vec<_>, Vec<_>) = (0..args.encounters).map(|k| start(first, args.seed, k)).unzip();

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quaver::guard::cells::Cells;
 use quaver::guard::kernels::float::FloatNet;
@@ -19,7 +20,7 @@ use quaver::property::Region;
 use quaver::quantize::activations::{ActivationScheme, proved};
 use quaver::quantize::qdq::to_qdq;
 use quaver::quantize::{BiasRule, Layer, LayerScheme, Quantizer, WeightRule, layers};
-use quaver::verify::{Options, PeakEffort};
+use quaver::verify::Options;
 use rayon::prelude::*;
 
 use crate::dynamics::{HIGH, LOW};
@@ -103,8 +104,8 @@ fn built(layers: &[(Vec<f32>, Vec<f32>)]) -> Fallible<Model> {
 pub struct Effort {
     /// Cells of the sum of inputs.
     pub cells: usize,
-    /// Parts of each peak.
-    pub parts: usize,
+    /// Boxes of inputs that are looked at for the thresholds of a cell.
+    pub boxes: usize,
     /// A scale for each neuron's weights.
     pub per_channel: bool,
 }
@@ -176,10 +177,9 @@ fn quantized(model: &Model, bits: u8, effort: Effort) -> Fallible<Arc<Lowered>> 
 /// Proves the thresholds of a quantized network.
 fn stage(f: &Arc<Lowered>, q: &Arc<Lowered>, bits: u8, (cells, effort): (&Cells, Effort)) -> Fallible<StagePlan> {
     let compared = Compared::new(f.clone(), q.clone(), (0.0, 1.0), None)?;
-    let parts = effort.parts;
-    let peaks = PeakEffort { leaves: 0, parts, climbs: parts.ilog2() as usize };
+    let options = Options { timeout: Duration::from_secs(600), ..Options::default() };
     let total = |cell| (cells.len() > 1).then(|| cells.total(cell));
-    let of = |cell| Ok(compared.bounds(total(cell), peaks, &Options::default())?);
+    let of = |cell| Ok(compared.bounds(total(cell), effort.boxes, None, &options)?);
     let bounds: Vec<Bounds> = (0..cells.len()).into_par_iter().map(of).collect::<Fallible<_>>()?;
     let source = |l: &Lowered| Source { file: String::new(), sha256: String::new(), profile: l.profile.clone() };
     Ok(StagePlan { network: source(q), float: source(f), bits, bounds })

@@ -138,9 +138,8 @@ impl Functionals {
         vectorized(
             #[inline(always)]
             || {
-                for i in 0..n {
-                    let run =
-                        if places[i] == usize::MAX { &zeros[..] } else { &c.data[places[i] * c.rows..][..c.rows] };
+                for (i, &place) in places.iter().enumerate() {
+                    let run = if place == usize::MAX { &zeros[..] } else { &c.data[place * c.rows..][..c.rows] };
                     let (lo, hi, weight) = (b.lo[i], b.hi[i], (gamma + 2.0 * U64) * b.magnitude(i));
                     for (((c, m), sum), error) in run.iter().zip(&multipliers).zip(&mut sums.sum).zip(&mut sums.error) {
                         let d = c - m;

@@ -141,7 +141,7 @@ impl Guard {
             }
             found
         });
-        attacked.reduce(|| random, Refuted::join)
+        random.join(attacked.reduce(|| Refuted::new(stages), Refuted::join))
     }
 
     /// Drives up the lead of one stage with a class that the float network does not give.

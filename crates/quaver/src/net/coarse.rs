@@ -111,7 +111,7 @@ fn chord(corners: &[Point], upper: bool) -> Option<[Point; 2]> {
     let mut d = 0.0;
     for corner in corners {
         let h = height(corner);
-        if !(h <= LOOSE * (y1 - y0) / BLOCK as f64) {
+        if h.is_nan() || h > LOOSE * (y1 - y0) / BLOCK as f64 {
             return None;
         }
         d = if h > d { h } else { d };
