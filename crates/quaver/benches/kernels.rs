@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use quaver::guard::kernels::float::FloatNet;
+use quaver::guard::kernels::float::{FloatNet, FloatScratch};
 use quaver::guard::kernels::{Compiled, Isa, Scratch};
 use quaver::model::build::ModelBuilder;
 use quaver::model::ir::{DType, Data, Model, Op, Tensor, Window};
@@ -122,7 +122,11 @@ fn report(name: &str, kernels: &str, len: usize, mut run: impl FnMut(&[f32])) {
 
 fn float(name: &str, lowered: &Lowered) {
     let float = FloatNet::new(lowered).expect("a float network");
-    report(name, "float32", float.input_len(), |x| drop(float.run(x)));
+    let (mut scratch, mut out) = (FloatScratch::new(), vec![]);
+    report(name, "float32", float.input_len(), |x| {
+        out.clear();
+        float.append(x, &mut scratch, &mut out);
+    });
 }
 
 fn integer(name: &str, lowered: &Lowered) {

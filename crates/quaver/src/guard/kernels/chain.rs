@@ -8,9 +8,9 @@ use super::accumulators::{
 use super::cuts::{Reached, Unfit, reached, shared};
 use super::error::KernelError;
 use super::exact::Line;
-use super::formula::{Channel, Requantizer};
 use super::input::InputQuantizer;
 use super::layer::{LayerSpec, Shape};
+use super::requantizer::{Channel, Requantizer};
 use super::scores::Scores;
 use crate::net::{
     Affine, Cut, From, Grid, LinearMap, Max, Move, Net, Node, NodeId, Op, Pointwise, Rounding, ScalarFn, Spread,

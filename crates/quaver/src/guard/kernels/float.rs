@@ -9,17 +9,31 @@
 //! added in any order (`docs/profiles.md`, section 3.2). Steps and clips compare and copy.
 
 use super::KernelError;
+use super::float_dense::FloatDense;
 use crate::model::lower::Lowered;
-use crate::net::gemm::vectorized;
-use crate::net::{Affine, From, LinearMap, Net, Node, NodeId, Op, Piecewise, ScalarFn, Spread};
+use crate::net::{Affine, From, Net, Node, NodeId, Op, Piecewise, ScalarFn, Spread};
 
 /// A float network that runs on one thread.
 pub struct FloatNet {
     net: Net,
     needed: Vec<NodeId>,
-    /// For dense layers on one block: the weights of each input side by side.
-    transposed: Vec<Option<Vec<f32>>>,
+    dense: Vec<Option<FloatDense>>,
+    /// Whether a value is used once, by a function that can take its place.
+    is_replaced: Vec<bool>,
     inputs: usize,
+}
+
+/// Memory for [`FloatNet::append`], to be used again and again, by one thread at a time.
+#[derive(Default)]
+pub struct FloatScratch {
+    values: Vec<Vec<f32>>,
+}
+
+impl FloatScratch {
+    /// Empty: grows to what a network needs.
+    pub fn new() -> Self {
+        FloatScratch::default()
+    }
 }
 
 /// Rows that go through the network together.
@@ -32,17 +46,25 @@ impl FloatNet {
     /// If it has several inputs or outputs, or is not a float network (a band of several runtimes).
     pub fn new(lowered: &Lowered) -> Result<FloatNet, KernelError> {
         let net = lowered.net.clone();
-        let ([input], [_]) = (net.inputs(), net.outputs()) else {
+        let (&[input], &[output]) = (net.inputs(), net.outputs()) else {
             let found = format!("{} inputs and {} outputs", net.inputs().len(), net.outputs().len());
             return Err(KernelError::new("", found, "use a network with one input and one output"));
         };
-        let inputs = net.node(*input).len();
+        let inputs = net.node(input).len();
         let needed: Vec<NodeId> = net.ids().zip(net.needed()).filter(|n| n.1).map(|n| n.0).collect();
+        let (mut uses, mut functions) = (vec![0; net.nodes().len()], vec![0; net.nodes().len()]);
         for &id in &needed {
-            supported(net.node(id))?;
+            let node = net.node(id);
+            supported(node)?;
+            for argument in node.arguments() {
+                uses[argument.0] += 1;
+                functions[argument.0] += usize::from(matches!(node.op, Op::Pointwise(_)));
+            }
         }
-        let transposed = net.nodes().iter().map(transposed).collect();
-        Ok(FloatNet { net, needed, transposed, inputs })
+        let is_replaced =
+            net.ids().map(|id| (uses[id.0], functions[id.0]) == (1, 1) && id != input && id != output).collect();
+        let dense = net.nodes().iter().map(FloatDense::new).collect();
+        Ok(FloatNet { net, needed, dense, is_replaced, inputs })
     }
 
     /// Numbers of one input row.
@@ -60,113 +82,90 @@ impl FloatNet {
     /// # Panics
     /// If `rows` is not a whole number of rows.
     pub fn run(&self, rows: &[f32]) -> Vec<f32> {
-        assert!(rows.len().is_multiple_of(self.inputs), "rows of {} numbers", self.inputs);
         let mut out = vec![];
-        for rows in rows.chunks(BLOCK * self.inputs) {
-            let mut values: Vec<Vec<f32>> = vec![vec![]; self.net.nodes().len()];
-            for &id in &self.needed {
-                values[id.0] = self.value(id, rows, &values);
-            }
-            out.extend_from_slice(&values[self.net.outputs()[0].0]);
-        }
+        self.append(rows, &mut FloatScratch::new(), &mut out);
         out
     }
 
-    fn value(&self, id: NodeId, input: &[f32], values: &[Vec<f32>]) -> Vec<f32> {
+    /// Appends the outputs of some rows, row-major.
+    ///
+    /// # Panics
+    /// If `rows` is not a whole number of rows.
+    pub fn append(&self, rows: &[f32], scratch: &mut FloatScratch, out: &mut Vec<f32>) {
+        assert!(rows.len().is_multiple_of(self.inputs), "rows of {} numbers", self.inputs);
+        scratch.values.resize_with(self.net.nodes().len().max(scratch.values.len()), Vec::new);
+        for rows in rows.chunks(BLOCK * self.inputs) {
+            for &id in &self.needed {
+                let mut made = std::mem::take(&mut scratch.values[id.0]);
+                self.value(id, rows, &mut scratch.values, &mut made);
+                scratch.values[id.0] = made;
+            }
+            out.extend_from_slice(self.known(self.net.outputs()[0], rows, &scratch.values));
+        }
+    }
+
+    /// A value that was made, or the input.
+    fn known<'v>(&self, id: NodeId, input: &'v [f32], values: &'v [Vec<f32>]) -> &'v [f32] {
+        if id == self.net.inputs()[0] { input } else { &values[id.0] }
+    }
+
+    /// Makes a value from those before.
+    fn value(&self, id: NodeId, input: &[f32], values: &mut [Vec<f32>], out: &mut Vec<f32>) {
         let node = self.net.node(id);
         let (rows, len) = (input.len() / self.inputs, node.len());
+        if let Op::Pointwise(p) = &node.op
+            && self.is_replaced[p.input.0]
+        {
+            // Its old memory is used by the argument the next time.
+            std::mem::swap(out, &mut values[p.input.0]);
+            return out.chunks_exact_mut(len).for_each(|row| apply(&p.functions, row));
+        }
+        let of = |id: NodeId| self.known(id, input, values);
+        if let (Op::Affine(a), Some(dense)) = (&node.op, &self.dense[id.0]) {
+            return dense.apply(of(a.terms[0].0), out);
+        }
+        out.clear();
         match &node.op {
-            Op::Input(_) => input.to_vec(),
-            Op::Affine(a) => self.affine(id, a, rows, values),
+            Op::Input(_) => {}
+            Op::Affine(a) => self.affine(a, (rows, len), of, out),
             Op::Pointwise(p) => {
-                let mut x = values[p.input.0].clone();
-                x.chunks_exact_mut(len).for_each(|row| apply(&p.functions, row));
-                x
+                out.extend_from_slice(of(p.input));
+                out.chunks_exact_mut(len).for_each(|row| apply(&p.functions, row));
             }
             Op::Max(m) => {
-                let x = values[m.input.0].chunks_exact(self.net.node(m.input).len());
+                let x = of(m.input).chunks_exact(self.net.node(m.input).len());
                 let largest = |row: &[f32], i| m.window(i).iter().map(|&k| row[k as usize]).fold(f32::MIN, f32::max);
-                x.flat_map(|row| (0..len).map(move |i| largest(row, i))).collect()
+                out.extend(x.flat_map(|row| (0..len).map(move |i| largest(row, i))));
             }
             Op::Move(m) => {
-                let lens: Vec<usize> = m.sources.iter().map(|&s| self.net.node(s).len()).collect();
-                let of = |r: usize, f: &From| match f {
+                let sources: Vec<(&[f32], usize)> =
+                    m.sources.iter().map(|&s| (of(s), self.net.node(s).len())).collect();
+                let element = |r: usize, f: &From| match f {
                     From::Element { source, index } => {
-                        let source = *source as usize;
-                        values[m.sources[source].0][r * lens[source] + *index as usize]
+                        let (x, len) = sources[*source as usize];
+                        x[r * len + *index as usize]
                     }
                     From::Constant(c) => *c as f32,
                 };
-                (0..rows).flat_map(|r| m.from.iter().map(move |f| of(r, f))).collect()
+                (0..rows).for_each(|r| out.extend(m.from.iter().map(|f| element(r, f))));
             }
         }
     }
 
-    fn affine(&self, id: NodeId, a: &Affine, rows: usize, values: &[Vec<f32>]) -> Vec<f32> {
-        let len = self.net.node(id).len();
-        let row: Vec<f32> = (0..len).map(|i| *a.bias.at(i) as f32).collect();
-        let mut out = row.repeat(rows);
-        if let (Some(weights), true) = (&self.transposed[id.0], rows < 4) {
-            let x = &values[a.terms[0].0.0];
-            for (x, out) in x.chunks_exact(x.len() / rows).zip(out.chunks_exact_mut(len)) {
-                vectorized(|| vector(weights, x, out));
-            }
-            return out;
-        }
+    /// A sum of linear maps that is no dense layer.
+    fn affine<'v>(
+        &self,
+        a: &Affine,
+        (rows, len): (usize, usize),
+        of: impl Fn(NodeId) -> &'v [f32],
+        out: &mut Vec<f32>,
+    ) {
+        let bias: Vec<f32> = (0..len).map(|i| *a.bias.at(i) as f32).collect();
+        (0..rows).for_each(|_| out.extend_from_slice(&bias));
         for (argument, map) in &a.terms {
-            map.apply_single(&values[argument.0], rows, &mut out, true);
-        }
-        out
-    }
-}
-
-/// out += W x, where the weights of each x are neighbours, in rows of `padded(out.len())`.
-#[inline(always)]
-fn vector(weights: &[f32], x: &[f32], out: &mut [f32]) {
-    let mut start = 0;
-    while start < out.len() {
-        // Sums of a block of outputs stay in registers.
-        start += match padded(out.len()) - start {
-            64.. => block::<64>(weights, x, out, start),
-            32.. => block::<32>(weights, x, out, start),
-            _ => block::<16>(weights, x, out, start),
-        };
-    }
-}
-
-#[inline(always)]
-fn block<const WIDTH: usize>(weights: &[f32], x: &[f32], out: &mut [f32], start: usize) -> usize {
-    let (pitch, end) = (padded(out.len()), (start + WIDTH).min(out.len()));
-    let mut sums = [0.0f32; WIDTH];
-    sums[..end - start].copy_from_slice(&out[start..end]);
-    for (x, w) in x.iter().zip(weights.chunks_exact(pitch)) {
-        let w = &w[start..start + WIDTH];
-        for i in 0..WIDTH {
-            sums[i] += w[i] * x;
+            map.apply_single(of(*argument), rows, out, true);
         }
     }
-    out[start..end].copy_from_slice(&sums[..end - start]);
-    WIDTH
-}
-
-/// Outputs with those that fill up a block.
-fn padded(outputs: usize) -> usize {
-    outputs.next_multiple_of(16)
-}
-
-/// The weights of a dense layer on one block of inputs, transposed and padded.
-fn transposed(node: &Node) -> Option<Vec<f32>> {
-    let Op::Affine(Affine { terms, .. }) = &node.op else { return None };
-    let [(_, LinearMap::Dense(d))] = &terms[..] else { return None };
-    if d.outer != 1 {
-        return None;
-    }
-    let (w, pitch) = (d.weights.single(), padded(d.n_out));
-    let mut transposed = vec![0.0; d.n_in * pitch];
-    for (o, row) in w.chunks(d.n_in).enumerate() {
-        row.iter().enumerate().for_each(|(i, w)| transposed[i * pitch + o] = *w);
-    }
-    Some(transposed)
 }
 
 fn supported(node: &Node) -> Result<(), KernelError> {

@@ -1,8 +1,8 @@
 //! A layer as the kernels see it: where inputs are read, packed weights, and how sums are divided so that none overflows.
 
-use super::formula::Requantizer;
 use super::gather::Gather;
 use super::portable::{LANES, Product};
+use super::requantizer::Requantizer;
 use super::simd::Machine;
 use crate::net::LinearMap;
 

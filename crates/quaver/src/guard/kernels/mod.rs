@@ -5,7 +5,7 @@
 //! ([`Scores`]), where output is what the [`Net`](crate::net::Net) of the [`Lowered`] denotes. It is the same on every machine.
 //!
 //! # Why
-//! Stored integers are those of the net (less the smallest of their range): for the input by `input.rs`, behind each layer by `formula.rs`. A layer's weights are an
+//! Stored integers are those of the net (less the smallest of their range): for the input by `input.rs`, behind each layer by `requantizer.rs`. A layer's weights are an
 //! integer matrix times a unit, found exactly (`exact.rs`), so that an accumulator is an integer sum of products of integers.
 //!
 //! # Rounding
@@ -17,14 +17,17 @@ mod cuts;
 mod error;
 mod exact;
 pub mod float;
+mod float_dense;
 mod formula;
 mod gather;
 mod input;
 mod layer;
 mod portable;
+mod requantizer;
 mod scores;
 mod selftest;
 mod simd;
+mod thresholds;
 
 use chain::{Chain, Input, Row, Stage};
 pub use error::KernelError;

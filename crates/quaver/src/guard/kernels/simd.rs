@@ -2,9 +2,9 @@
 //!
 //! A [`Machine`] can be made only where its instructions were detected, so that calling them is sound. On other processors there is one machine, the portable one.
 
-use super::formula::Requantizer;
 use super::input::InputQuantizer;
 use super::portable::{self, Product};
+use super::requantizer::Requantizer;
 use super::{Isa, selftest};
 
 /// Instructions that this processor has.
@@ -120,9 +120,9 @@ fn vnni() -> Option<Machine> {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::super::formula::Requantizer;
     use super::super::input::InputQuantizer;
     use super::super::portable::{LANES, Product};
+    use super::super::requantizer::Requantizer;
 
     /// The same loop as [`Requantizer::apply`], compiled for AVX2.
     #[target_feature(enable = "avx2")]
