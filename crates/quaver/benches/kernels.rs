@@ -98,7 +98,7 @@ fn quantized(model: &Model, bits: u8, profile: &dyn Profile, biases: BiasRule) -
     let scheme = LayerScheme { biases, ..LayerScheme::new(bits, WeightRule::Symmetric) };
     let made = quantizer.at(&vec![scheme; quantizer.layers().len()]).expect("a network");
     let outputs = biases == BiasRule::Accumulator;
-    let activations = ActivationScheme { bits, symmetric: true, outputs };
+    let activations = ActivationScheme { bits, symmetric: true, outputs, input_step: None };
     let n = model.value(model.inputs[0]).shape.iter().product();
     let ranges = proved(model, outputs, &Region { lo: vec![0.0; n], hi: vec![1.0; n] }).expect("ranges");
     let file = to_qdq(&quantizer, &made, Some((&activations, &ranges))).expect("a file");

@@ -343,7 +343,7 @@ impl File {
         let File { bits, activations: wide, symmetric, per_channel, outputs, biases } = *self;
         let scheme = LayerScheme { bits, rule: WeightRule::Symmetric, per_channel, biases };
         let quantized = quantizer.at(&vec![scheme; quantizer.layers().len()]).expect("a quantized network");
-        let activations = ActivationScheme { bits: wide, symmetric, outputs };
+        let activations = ActivationScheme { bits: wide, symmetric, outputs, input_step: None };
         let inputs = model.value(model.inputs[0]).shape.iter().product();
         let unit = Region { lo: vec![0.0; inputs], hi: vec![1.0; inputs] };
         let ranges = proved(&model, outputs, &unit).expect("ranges");

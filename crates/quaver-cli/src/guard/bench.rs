@@ -32,8 +32,11 @@ pub struct Args {
 const TIME: Duration = Duration::from_millis(150);
 const ROUNDS: usize = 5;
 
+/// Something that runs rows.
+type Program<'p> = Box<dyn FnMut(&[f32]) + 'p>;
+
 /// Seconds for one row, the least of several rounds, which are run in turns.
-fn measure(x: &[f32], len: usize, batch: usize, programs: &mut [Box<dyn FnMut(&[f32]) + '_>]) -> Vec<f64> {
+fn measure(x: &[f32], len: usize, batch: usize, programs: &mut [Program<'_>]) -> Vec<f64> {
     let mut best = vec![f64::INFINITY; programs.len()];
     for _ in 0..ROUNDS {
         for (program, best) in programs.iter_mut().zip(&mut best) {
@@ -68,7 +71,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let mut columns = vec![];
     for &batch in &args.batch {
         let (mut memory, mut answers) = (Memory::default(), vec![]);
-        let mut programs: Vec<Box<dyn FnMut(&[f32]) + '_>> = vec![Box::new(|x: &[f32]| {
+        let mut programs: Vec<Program<'_>> = vec![Box::new(|x: &[f32]| {
             answers.clear();
             guard.run(x, &mut memory, &mut answers);
             black_box(&answers);

@@ -23,6 +23,7 @@ pub struct Args {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once")]
 enum Command {
     Build(build::Args),
     Run(run::Args),
