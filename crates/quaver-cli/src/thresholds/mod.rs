@@ -22,7 +22,7 @@ pub type ProblemArgs = problem::Args;
 /// Bound every disagreement of quantized networks and their float network, over all inputs of a box.
 ///
 /// For each quantized network q, and for each cell of inputs, upper bounds are proved on its lead with a class c where the float network f puts
-/// another class k first: D[c][k] on the lead over k, and L[c][k] on the least lead, over all others. If q leads by more, f gives the same class. The
+/// another class k first: D(c, k) on the lead over k, and L(c, k) on the least lead, over all others. If q leads by more, f gives the same class. The
 /// float network is the float32 program: whatever its roundings and the order of its sums are, they are inside the bounds. Lower bounds
 /// are leads that an executed input has. docs/thresholds.md has the claims and their proofs.
 #[derive(clap::Args)]

@@ -1,11 +1,11 @@
 //! How far a quantized network q can lead with a class that the float network f does not give, over every input.
 //!
-//! For classes c and k, D[c][k] is the largest q_c - q_k where f_c <= f_k, and L[c][k] the largest least lead of c in q, over every other class, where
-//! f_c <= f_k. If q leads with c over every k by more than D[c][k], or its least lead is above L[c][k], then f gives c.
+//! For classes c and k, D(c, k) is the largest q_c - q_k where f_c <= f_k, and L(c, k) the largest least lead of c in q, over every other class, where
+//! f_c <= f_k. If q leads with c over every k by more than D(c, k), or its least lead is above L(c, k), then f gives c.
 //!
 //! # Source
 //! Kabaha and Drachsler Cohen, Quantization with Guaranteed Floating-Point Neural Network Classifications (OOPSLA 2025), definition (1): their d_c
-//! is the largest L[c][k]. One number for each pair, and for cells of inputs, is ours.
+//! is the largest L(c, k). One number for each pair, and for cells of inputs, is ours.
 
 use std::sync::Arc;
 
@@ -51,10 +51,10 @@ pub enum ThresholdError {
 /// Upper bounds for one cell of inputs; row-major by class c and rival k, 0 on the diagonal. Negative infinity where f never gives k before c.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bounds {
-    /// D[c][k].
+    /// D(c, k).
     #[serde(with = "exact")]
     pub pair: Vec<f64>,
-    /// L[c][k].
+    /// L(c, k).
     #[serde(with = "exact")]
     pub least: Vec<f64>,
 }

@@ -369,7 +369,7 @@ impl ScalarFn {
     ///
     /// # Why
     /// A plateau is lowest against a rising line at its left end; a linear piece is below a line if both its ends are. Of many jumps two points may stand
-    /// for the corners (see [`Coarse`]).
+    /// for the corners.
     pub fn upper_points(&self, l: f64, u: f64, grid: Grid, out: &mut Vec<(f64, f64)>) {
         self.outline(true, (l, u), grid, &[], out);
     }
