@@ -44,10 +44,17 @@ impl FloatDense {
     /// Makes `out` the outputs of some rows.
     pub fn apply(&self, x: &[f32], out: &mut Vec<f32>) {
         out.resize(x.len() / self.inputs * self.outputs, 0.0);
+        // Without the attributes, the closures might be compiled apart, and for any processor.
         if self.is_fused {
-            vectorized(|| self.rows::<true>(x, out));
+            vectorized(
+                #[inline(always)]
+                || self.rows::<true>(x, out),
+            );
         } else {
-            vectorized(|| self.rows::<false>(x, out));
+            vectorized(
+                #[inline(always)]
+                || self.rows::<false>(x, out),
+            );
         }
     }
 
