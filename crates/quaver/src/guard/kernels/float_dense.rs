@@ -10,15 +10,19 @@
 use crate::net::gemm::vectorized;
 use crate::net::{Affine, LinearMap, Node, Op};
 
-/// Outputs fill up blocks of this.
+/// Outputs side by side.
 const LANES: usize = 8;
+type Lanes = [f32; LANES];
+
+/// Rows at once where there are as many; a panel's weights for them stay in the nearest cache.
+const ROWS: usize = 8;
 
 /// A layer on one block of inputs.
 pub(super) struct FloatDense {
-    /// `[inputs, pitch]`: the weights of each input side by side.
-    weights: Vec<f32>,
-    /// As long as `pitch`.
-    bias: Vec<f32>,
+    /// `[panels, inputs]`, each for the outputs of a panel.
+    weights: Vec<Lanes>,
+    /// For each panel.
+    bias: Vec<Lanes>,
     inputs: usize,
     outputs: usize,
     is_fused: bool,
@@ -32,81 +36,95 @@ impl FloatDense {
         if d.outer != 1 {
             return None;
         }
-        let pitch = d.n_out.next_multiple_of(LANES);
-        let mut weights = vec![0.0; d.n_in * pitch];
+        let panels = d.n_out.div_ceil(LANES);
+        let (mut weights, mut bias) = (vec![[0.0; LANES]; panels * d.n_in], vec![[0.0; LANES]; panels]);
         for (o, row) in d.weights.single().chunks(d.n_in).enumerate() {
-            row.iter().enumerate().for_each(|(i, w)| weights[i * pitch + o] = *w);
+            let (panel, lane) = (o / LANES, o % LANES);
+            bias[panel][lane] = *a.bias.at(o) as f32;
+            weights[panel * d.n_in..].iter_mut().zip(row).for_each(|(lanes, w)| lanes[lane] = *w);
         }
-        let bias = (0..pitch).map(|o| if o < d.n_out { *a.bias.at(o) as f32 } else { 0.0 }).collect();
         Some(FloatDense { weights, bias, inputs: d.n_in, outputs: d.n_out, is_fused: adds_products() })
     }
 
     /// Makes `out` the outputs of some rows.
     pub fn apply(&self, x: &[f32], out: &mut Vec<f32>) {
         out.resize(x.len() / self.inputs * self.outputs, 0.0);
+        // Without the attributes, the closures might be compiled apart, and for any processor.
         if self.is_fused {
-            vectorized(|| self.rows::<true>(x, out));
+            vectorized(
+                #[inline(always)]
+                || self.rows::<true>(x, out),
+            );
         } else {
-            vectorized(|| self.rows::<false>(x, out));
+            vectorized(
+                #[inline(always)]
+                || self.rows::<false>(x, out),
+            );
         }
     }
 
-    /// Four rows and 24 outputs at once, or one row and up to 64: the sums fill the registers.
+    /// One panel for several rows, or several panels for one row: sums enough to keep the processor busy, in its registers.
     #[inline(always)]
     fn rows<const FUSED: bool>(&self, x: &[f32], out: &mut [f32]) {
-        let (mut x, mut out) = (x.chunks_exact(4 * self.inputs), out.chunks_exact_mut(4 * self.outputs));
-        for (x, out) in (&mut x).zip(&mut out) {
-            let mut start = 0;
-            while start < self.bias.len() {
-                start += match self.bias.len() - start {
-                    24.. => self.tile::<4, 24, FUSED>(x, start, out),
-                    16.. => self.tile::<4, 16, FUSED>(x, start, out),
-                    _ => self.tile::<4, 8, FUSED>(x, start, out),
-                };
+        let (full_x, full_out) = (ROWS * self.inputs, ROWS * self.outputs);
+        let whole = x.len() / full_x;
+        let ((x, rest_x), (out, rest_out)) = (x.split_at(whole * full_x), out.split_at_mut(whole * full_out));
+        for panel in 0..self.bias.len() {
+            for (x, out) in x.chunks_exact(full_x).zip(out.chunks_exact_mut(full_out)) {
+                self.tile::<ROWS, 1, FUSED>(x, panel, out);
             }
         }
-        let rest = x.remainder().chunks_exact(self.inputs).zip(out.into_remainder().chunks_exact_mut(self.outputs));
-        for (x, out) in rest {
-            let mut start = 0;
-            while start < self.bias.len() {
-                start += match self.bias.len() - start {
-                    64.. => self.tile::<1, 64, FUSED>(x, start, out),
-                    56.. => self.tile::<1, 56, FUSED>(x, start, out),
-                    40.. => self.tile::<1, 40, FUSED>(x, start, out),
-                    24.. => self.tile::<1, 24, FUSED>(x, start, out),
-                    16.. => self.tile::<1, 16, FUSED>(x, start, out),
-                    _ => self.tile::<1, 8, FUSED>(x, start, out),
+        for (x, out) in rest_x.chunks_exact(self.inputs).zip(rest_out.chunks_exact_mut(self.outputs)) {
+            let mut panel = 0;
+            while panel < self.bias.len() {
+                panel += match self.bias.len() - panel {
+                    8.. => self.tile::<1, 8, FUSED>(x, panel, out),
+                    7 => self.tile::<1, 7, FUSED>(x, panel, out),
+                    4.. => self.tile::<1, 4, FUSED>(x, panel, out),
+                    2.. => self.tile::<1, 2, FUSED>(x, panel, out),
+                    _ => self.tile::<1, 1, FUSED>(x, panel, out),
                 };
             }
         }
     }
 
-    /// The outputs from `start` on of R rows; gives how many.
+    /// The outputs of Q panels for R rows; gives Q.
     #[inline(always)]
-    fn tile<const R: usize, const W: usize, const FUSED: bool>(
+    fn tile<const R: usize, const Q: usize, const FUSED: bool>(
         &self,
         x: &[f32],
-        start: usize,
+        panel: usize,
         out: &mut [f32],
     ) -> usize {
-        let (inputs, pitch) = (self.inputs, self.bias.len());
-        let rows: [&[f32]; R] = std::array::from_fn(|r| &x[r * inputs..][..inputs]);
-        let mut sums = [[0.0f32; W]; R];
-        sums.iter_mut().for_each(|sums| sums.copy_from_slice(&self.bias[start..start + W]));
-        for (i, w) in self.weights.chunks_exact(pitch).enumerate().take(inputs) {
-            let w = &w[start..start + W];
+        let n = self.inputs;
+        // Loops, so that all lengths are seen to be n.
+        let (mut rows, mut weights): ([&[f32]; R], [&[Lanes]; Q]) = ([&[]; R], [&[]; Q]);
+        rows.iter_mut().zip(0..).for_each(|(row, r)| *row = &x[r * n..][..n]);
+        weights.iter_mut().zip(panel..).for_each(|(w, p)| *w = &self.weights[p * n..][..n]);
+        let mut sums = [[[0.0f32; LANES]; Q]; R];
+        sums.iter_mut().for_each(|sums| sums.copy_from_slice(&self.bias[panel..panel + Q]));
+        // By indices: iterators over several arrays at once are not unrolled into registers.
+        for i in 0..n {
             for r in 0..R {
                 let x = rows[r][i];
-                for j in 0..W {
-                    sums[r][j] = if FUSED { w[j].mul_add(x, sums[r][j]) } else { sums[r][j] + w[j] * x };
+                for q in 0..Q {
+                    add_product::<FUSED>(&mut sums[r][q], &weights[q][i], x);
                 }
             }
         }
-        let end = (start + W).min(self.outputs);
         for (sums, out) in sums.iter().zip(out.chunks_exact_mut(self.outputs)) {
-            out[start..end].copy_from_slice(&sums[..end - start]);
+            let places = out[panel * LANES..].chunks_mut(LANES);
+            places.zip(sums).for_each(|(out, sums)| out.copy_from_slice(&sums[..out.len()]));
         }
-        W
+        Q
+    }
+}
+
+/// sums += w x.
+#[inline(always)]
+fn add_product<const FUSED: bool>(sums: &mut Lanes, w: &Lanes, x: f32) {
+    for j in 0..LANES {
+        sums[j] = if FUSED { w[j].mul_add(x, sums[j]) } else { sums[j] + w[j] * x };
     }
 }
 
