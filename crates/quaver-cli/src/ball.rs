@@ -80,6 +80,13 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value.approx()).map_err(|_| format!("`{text}` is not a time: write seconds from 0 up"))
 }
 
+/// A step of a grid.
+pub fn step(text: &str) -> Result<Ratio, String> {
+    let step: Ratio = text.parse().map_err(|e: quaver::num::ParseRatioError| e.to_string())?;
+    let is_positive = !step.is_zero() && !step.is_negative();
+    is_positive.then_some(step).ok_or_else(|| format!("`{text}` is no step: write a number above 0"))
+}
+
 /// A range, such as 0,1.
 pub fn clip(text: &str) -> Result<(Ratio, Ratio), String> {
     let parts = text.split_once(',').ok_or_else(|| format!("`{text}` is not two numbers: write for example 0,1"))?;

@@ -4,8 +4,11 @@
 //! box (intervals, a backward pass for every hidden layer). Then integer convolutional networks of the sizes of ResNet-8 and DS-CNN, every input
 //! moving by one step, with the margins of all classes; `cargo bench --bench backward -- dense` leaves them out.
 
+mod common;
+
 use std::time::{Duration, Instant};
 
+use common::seconds;
 use quaver::bounds::{Prepared, analyse, lower_bounds};
 use quaver::net::gemm::{Strides, product};
 use quaver::net::{
@@ -16,16 +19,8 @@ use quaver::property::Region;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-fn median(mut call: impl FnMut()) -> f64 {
-    call();
-    let (start, mut times) = (Instant::now(), vec![]);
-    while start.elapsed() < Duration::from_secs(1) || times.len() < 5 {
-        let before = Instant::now();
-        call();
-        times.push(before.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+fn median(call: impl FnMut()) -> f64 {
+    seconds(2, Duration::from_secs(1), call)
 }
 
 fn network(widths: &[usize]) -> Net {

@@ -3,9 +3,12 @@
 //! `cargo bench --bench execution -- [MODEL.onnx ...]` prints one JSON object a line for each model and batch size. Without
 //! arguments the small models of the repository are timed. `tools/ort_speed.py` runs this beside ONNX Runtime.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod common;
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::seconds;
 use quaver::model::lower::lower;
 use quaver::model::profile;
 use quaver::model::{ReadOptions, read};
@@ -14,16 +17,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 /// Median seconds of one call over about half a second.
-fn median(mut call: impl FnMut()) -> f64 {
-    call();
-    let (start, mut times) = (Instant::now(), vec![]);
-    while start.elapsed() < Duration::from_millis(500) || times.len() < 5 {
-        let before = Instant::now();
-        call();
-        times.push(before.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+fn median(call: impl FnMut()) -> f64 {
+    seconds(2, Duration::from_millis(500), call)
 }
 
 fn main() {

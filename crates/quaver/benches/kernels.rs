@@ -3,8 +3,11 @@
 //! `cargo bench --bench kernels`, or `cargo bench --bench kernels -- PROFILE FILE ...` for files under `float32`, `real` or `ort-fused`. Batches of 1 and of
 //! 256 rows, half of whose numbers are zero; the fastest tenth of a second's calls.
 
+mod common;
+
 use std::time::{Duration, Instant};
 
+use common::seconds;
 use quaver::guard::kernels::float::{FloatNet, FloatScratch};
 use quaver::guard::kernels::{Compiled, Isa, Scratch};
 use quaver::model::build::ModelBuilder;
@@ -20,16 +23,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 /// The time that one call in ten does not exceed: others of the machine disturb the rest.
-fn tenth(mut call: impl FnMut()) -> f64 {
-    call();
-    let (start, mut times) = (Instant::now(), vec![]);
-    while start.elapsed() < Duration::from_secs(1) || times.len() < 5 {
-        let before = Instant::now();
-        call();
-        times.push(before.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 10]
+fn tenth(call: impl FnMut()) -> f64 {
+    seconds(10, Duration::from_secs(1), call)
 }
 
 struct Maker {

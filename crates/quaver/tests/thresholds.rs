@@ -107,10 +107,8 @@ impl Case {
     }
 
     fn proved(&self, compared: &Compared, cells: &Cells, cell: usize, parts: usize) -> Bounds {
-        let total = (cells.len() > 1).then(|| cells.total(cell));
-        compared
-            .bounds(total, parts, None, &Options { timeout: Duration::from_secs(600), ..Options::default() })
-            .unwrap()
+        let options = Options { timeout: Duration::from_secs(600), ..Options::default() };
+        compared.bounds(cells.total(cell), parts, None, &options).unwrap()
     }
 }
 

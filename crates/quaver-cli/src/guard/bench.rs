@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use quaver::guard::kernels::float::FloatNet;
-use quaver::guard::kernels::{Compiled, Isa, Scratch};
+use quaver::guard::kernels::{Isa, Scratch};
 use quaver::guard::run::Memory;
 use serde_json::json;
 
@@ -63,8 +62,6 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let guard = folder.guard(isa)?;
     let len = guard.input_len();
     let x = rows(&args.inputs, len, session)?;
-    let float = FloatNet::new(&folder.float)?;
-    let stages = folder.stages.iter().map(|s| Compiled::new(s, isa)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = std::iter::once("guard".to_string()).chain(folder.names()).collect();
     let mut headings = vec!["network".to_string()];
     headings.extend(args.batch.iter().map(|b| format!(">us a row, batch {b}")));
@@ -76,7 +73,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
             guard.run(x, &mut memory, &mut answers);
             black_box(&answers);
         })];
-        for stage in &stages {
+        for stage in guard.networks() {
             let (mut scratch, mut scores) = (Scratch::new(), vec![]);
             programs.push(Box::new(move |x: &[f32]| {
                 scores.clear();
@@ -85,7 +82,7 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
             }));
         }
         programs.push(Box::new(|x: &[f32]| {
-            black_box(float.run(x));
+            black_box(guard.float().run(x));
         }));
         columns.push(measure(&x, len, batch.max(1), &mut programs));
     }

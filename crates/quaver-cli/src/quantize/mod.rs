@@ -21,6 +21,7 @@ use quaver::num::Ratio;
 use quaver::quantize::qdq::to_qdq;
 use quaver::quantize::{BiasRule, Data, Quantized, Quantizer, WeightRule};
 
+use crate::ball;
 use crate::inputs::Inputs;
 use crate::load;
 use crate::robustness::labelled;
@@ -72,7 +73,7 @@ pub struct Args {
     #[arg(long, value_name = "A", default_value = "1", requires = "activations")]
     alpha: Ratio,
     /// What the model's inputs are multiples of, such as 1/255: they get a scale that divides it where the bits suffice, and are not rounded
-    #[arg(long, value_name = "STEP", requires = "activations", value_parser = step)]
+    #[arg(long, value_name = "STEP", requires = "activations", value_parser = ball::step)]
     input_step: Option<Ratio>,
     /// Leave the results of the model float
     #[arg(long, requires = "activations")]
@@ -132,15 +133,6 @@ impl FromStr for BitsArg {
             Some((lo, hi)) => Ok(BitsArg::Range(number(lo)?, number(hi.trim_start_matches('='))?)),
             None => Ok(BitsArg::List(text.split(',').map(number).collect::<Result<_, _>>()?)),
         }
-    }
-}
-
-fn step(text: &str) -> Result<Ratio, String> {
-    let step: Ratio = text.parse().map_err(|e: quaver::num::ParseRatioError| e.to_string())?;
-    if step.is_zero() || step.is_negative() {
-        Err(format!("`{text}` is no step: write a number above 0"))
-    } else {
-        Ok(step)
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use quaver::guard::thresholds::{Bounds, Compared};
 use quaver::guard::witness::Shown;
+use quaver::net::execute;
 use quaver::verify::Options;
 use rayon::prelude::*;
 
@@ -27,8 +28,9 @@ pub struct Found {
 /// The bounds of one quantized network.
 pub struct Work<'w> {
     problem: &'w Problem,
-    quantized: &'w Quantized,
     compared: &'w Compared,
+    /// The rows of data, and what the quantized network gives for them, in real numbers.
+    rows: Option<(&'w Rows, Vec<f64>)>,
     seed: u64,
     pub found: Vec<Found>,
 }
@@ -43,13 +45,27 @@ pub struct Guaranteed {
     pub sure: usize,
 }
 
+/// The places of all pairs of different classes in a table by class and class.
+pub fn pairs(classes: usize) -> impl Iterator<Item = usize> {
+    (0..classes * classes).filter(move |i| i % (classes + 1) != 0)
+}
+
+fn left(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()))
+}
+
+fn scores(rows: &Rows, quantized: &Quantized, compared: &Compared) -> Vec<f64> {
+    let y = execute(&quantized.lowered.net, std::slice::from_ref(&rows.x), rows.len()).swap_remove(0).center;
+    y.into_iter().map(|y| y * compared.scale()).collect()
+}
+
 impl<'w> Work<'w> {
     /// The first bounds, and what rows of data show.
     pub fn new(problem: &'w Problem, quantized: &'w Quantized, compared: &'w Compared, seed: u64) -> Result<Self> {
-        let mut work = Work { problem, quantized, compared, seed, found: vec![] };
-        let proved = Self::bounds(problem, compared)?;
         let fresh = |proved| Found { proved, shown: Shown::new(compared.classes()) };
-        work.found = proved.into_iter().map(fresh).collect();
+        let found = Self::bounds(problem, compared)?.into_iter().map(fresh).collect();
+        let rows = problem.rows.as_ref().map(|rows| (rows, scores(rows, quantized, compared)));
+        let mut work = Work { problem, compared, rows, seed, found };
         work.rows_show();
         Ok(work)
     }
@@ -67,34 +83,24 @@ impl<'w> Work<'w> {
     ) -> Result<Vec<Bounds>> {
         let options = Options { timeout, ..Options::default() };
         let cells = &problem.cells;
-        // A single cell is all inputs.
-        let total = |cell: usize| (cells.len() > 1).then(|| cells.total(cell));
         let shown = |cell: usize| found.get(cell).map(|f| &f.shown.bounds);
-        let of = |cell: usize| Ok(compared.bounds(total(cell), boxes, shown(cell), &options)?);
+        let of = |cell: usize| Ok(compared.bounds(cells.total(cell), boxes, shown(cell), &options)?);
         (0..cells.len()).into_par_iter().map(of).collect()
     }
 
     /// Executes the rows of data on which both networks differ.
     fn rows_show(&mut self) {
-        let Some(rows) = &self.problem.rows else { return };
+        let Some((rows, scores)) = &self.rows else { return };
         let (n, len) = (self.compared.classes(), rows.x.len() / rows.len());
-        let scores = self.scores(rows);
         for (i, x) in rows.x.chunks_exact(len).enumerate() {
             let class = |y: &[f64]| argmax(&y[i * n..][..n]);
             if let Some(sum) = rows.sums[i]
-                && class(&rows.float) != class(&scores)
+                && class(&rows.float) != class(scores)
             {
                 let input = self.as_compared(x);
                 self.compared.show(&input, &mut self.found[self.problem.cells.of(sum)].shown);
             }
         }
-    }
-
-    /// What the quantized network gives for rows, in real numbers.
-    fn scores(&self, rows: &Rows) -> Vec<f64> {
-        let net = &self.quantized.lowered.net;
-        let y = quaver::net::execute(net, std::slice::from_ref(&rows.x), rows.len()).swap_remove(0).center;
-        y.into_iter().map(|y| y * self.compared.scale()).collect()
     }
 
     /// An input as the compared net takes it: multiples of the step, where there is one.
@@ -108,15 +114,14 @@ impl<'w> Work<'w> {
     /// Attacks and branches until the time is over, the gaps are small, or nothing helps.
     pub fn improve(&mut self, timeout: Duration, gap: f64, bar: &ProgressBar) -> Result<()> {
         let deadline = Instant::now().checked_add(timeout);
-        let left = || deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
         self.say(bar);
         for boxes in BOXES {
-            if left().is_zero() || self.largest_gap() <= gap {
+            if left(deadline).is_zero() || self.largest_gap() <= gap {
                 break;
             }
-            self.attack(left() / 2)?;
+            self.attack(left(deadline) / 2)?;
             self.say(bar);
-            let better = Self::proved(self.problem, self.compared, (boxes, &self.found), left())?;
+            let better = Self::proved(self.problem, self.compared, (boxes, &self.found), left(deadline))?;
             self.found.iter_mut().zip(better).for_each(|(f, b)| f.proved.meet(&b));
             self.say(bar);
         }
@@ -127,28 +132,30 @@ impl<'w> Work<'w> {
     fn attack(&mut self, most: Duration) -> Result<()> {
         let n = self.compared.classes();
         let deadline = Instant::now().checked_add(most);
-        let left = || deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
-        let mut pairs: Vec<(usize, usize)> = (0..self.found.len())
-            .flat_map(|cell| (0..n * n).filter(|i| i % (n + 1) != 0).map(move |i| (cell, i)))
-            .collect();
+        let mut order: Vec<(usize, usize)> =
+            (0..self.found.len()).flat_map(|cell| pairs(n).map(move |i| (cell, i))).collect();
         let gap = |&(cell, i): &(usize, usize)| {
             let found = &self.found[cell];
             found.proved.pair[i] - found.shown.bounds.pair[i].max(-found.proved.pair[i].abs())
         };
-        pairs.sort_by(|a, b| gap(b).total_cmp(&gap(a)));
+        order.sort_by(|a, b| gap(b).total_cmp(&gap(a)));
         let cells = &self.problem.cells;
-        let total = |cell: usize| (cells.len() > 1).then(|| cells.total(cell));
-        let attacked: Vec<(usize, Shown)> = pairs
+        let attacked: Vec<(usize, Shown)> = order
             .par_iter()
-            .filter(|_| !left().is_zero())
+            .filter(|_| !left(deadline).is_zero())
             .map(|&(cell, i)| {
                 let Found { proved, shown } = &self.found[cell];
                 let mut shown = shown.clone();
-                let options = Options { timeout: left().min(ATTACK), seed: self.seed, ..Options::default() };
+                let options = Options { timeout: left(deadline).min(ATTACK), seed: self.seed, ..Options::default() };
                 for least in [false, true].into_iter().filter(|least| n > 2 || !least) {
                     let aim = (i / n, i % n, least);
-                    self.compared.attack(aim, total(cell), proved, &mut shown, &options)?;
-                    self.compared.search(aim, total(cell), &mut shown, (self.seed, Instant::now() + options.timeout));
+                    self.compared.attack(aim, cells.total(cell), proved, &mut shown, &options)?;
+                    self.compared.search(
+                        aim,
+                        cells.total(cell),
+                        &mut shown,
+                        (self.seed, Instant::now() + options.timeout),
+                    );
                 }
                 Ok((cell, shown))
             })
@@ -165,9 +172,8 @@ impl<'w> Work<'w> {
     /// The mean bound on the lead over a class, proved and shown (nothing shown counts as zero).
     pub fn means(&self) -> (f64, f64) {
         let n = self.compared.classes();
-        let pairs = || (0..n * n).filter(move |i| i % (n + 1) != 0);
         let mean = |of: fn(&Found, usize) -> f64| {
-            let all = self.found.iter().flat_map(|f| pairs().map(move |i| of(f, i).max(0.0)));
+            let all = self.found.iter().flat_map(|f| pairs(n).map(move |i| of(f, i).max(0.0)));
             all.sum::<f64>() / (self.found.len() * n * (n - 1)) as f64
         };
         (mean(|f, i| f.proved.pair[i]), mean(|f, i| f.shown.bounds.pair[i]))
@@ -179,18 +185,14 @@ impl<'w> Work<'w> {
             let (upper, lower) = (f.proved.pair[i].max(0.0), f.shown.bounds.pair[i].max(0.0));
             if upper > 0.0 { (upper - lower) / upper } else { 0.0 }
         };
-        self.found
-            .iter()
-            .flat_map(|f| (0..n * n).filter(|i| i % (n + 1) != 0).map(move |i| gap(f, i)))
-            .fold(0.0, f64::max)
+        self.found.iter().flat_map(|f| pairs(n).map(move |i| gap(f, i))).fold(0.0, f64::max)
     }
 
     /// For how many rows of data the class is guaranteed.
     pub fn guaranteed(&self) -> Option<Guaranteed> {
-        let rows = self.problem.rows.as_ref()?;
+        let (rows, scores) = self.rows.as_ref()?;
         let n = self.compared.classes();
         let mut counts = Guaranteed { rows: rows.len(), ..Guaranteed::default() };
-        let scores = self.scores(rows);
         for (i, (y, f)) in scores.chunks_exact(n).zip(rows.float.chunks_exact(n)).enumerate() {
             let class = argmax(y);
             counts.same += usize::from(class == argmax(f));

@@ -13,7 +13,7 @@ use quaver::model::lower::Lowered;
 use quaver::net::execute;
 use quaver::num::Ratio;
 
-use crate::ball::{clip, seconds};
+use crate::ball::{self, clip, seconds};
 use crate::certify::digest;
 use crate::inputs::Inputs;
 use crate::load;
@@ -46,8 +46,7 @@ pub struct Args {
 fn step(text: &str) -> Result<String, String> {
     let wrong = || format!("`{text}` is not a grid: write for example grid:1/255");
     let given = text.strip_prefix("grid:").ok_or_else(wrong)?;
-    let step: Ratio = given.parse().map_err(|_| wrong())?;
-    if step.is_zero() || step.is_negative() { Err(wrong()) } else { Ok(given.into()) }
+    ball::step(given).map_or_else(|_| Err(wrong()), |_| Ok(given.into()))
 }
 
 /// A quantized network.
@@ -131,30 +130,29 @@ fn source(path: &Path, lowered: &Lowered) -> Result<Source> {
 
 impl Quantized {
     fn read(files: Files, path: &Path, profile: Option<&str>) -> Result<Quantized> {
-        let read = |profile: &str| Ok(Arc::new(load::lowered(files, path, Some(profile))?.lowered));
-        let bits = |l: &Lowered| Compiled::new(l, Isa::Portable).ok().and_then(|c| c.effective_bits());
-        let lowered = match profile {
-            Some(profile) => read(profile)?,
-            None => {
-                let fused: Result<Arc<Lowered>> = read("ort-fused");
-                match fused {
-                    Ok(fused) if bits(&fused).is_some() => fused,
-                    _ => read("real")?,
-                }
-            }
+        let read = |profile: &str| -> Result<Quantized> {
+            let lowered = Arc::new(load::lowered(files, path, Some(profile))?.lowered);
+            let bits = Compiled::new(&lowered, Isa::Portable).ok().and_then(|c| c.effective_bits());
+            Ok(Quantized { path: path.into(), lowered, bits })
         };
-        Ok(Quantized { path: path.into(), bits: bits(&lowered), lowered })
+        match profile {
+            Some(profile) => read(profile),
+            None => match read("ort-fused") {
+                Ok(fused) if fused.bits.is_some() => Ok(fused),
+                _ => read("real"),
+            },
+        }
     }
 
     /// The bits of the numbers that it multiplies.
     pub fn bits(&self) -> Result<u8> {
-        match (self.bits, Compiled::new(&self.lowered, Isa::Portable)) {
-            (Some(bits), _) => Ok(bits),
-            (None, Err(e)) => Err(anyhow!("{}: {e}", self.path.display())),
-            (None, Ok(_)) => {
-                Err(fail(format!("{}: multiplies nothing", self.path.display()), "give a network with layers"))
-            }
+        if let Some(bits) = self.bits {
+            return Ok(bits);
         }
+        Err(match Compiled::new(&self.lowered, Isa::Portable) {
+            Err(e) => anyhow!("{}: {e}", self.path.display()),
+            Ok(_) => fail(format!("{}: multiplies nothing", self.path.display()), "give a network with layers"),
+        })
     }
 }
 

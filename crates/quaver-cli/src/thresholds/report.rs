@@ -4,7 +4,7 @@ use anyhow::Result;
 use quaver::guard::thresholds::Bounds;
 use serde_json::json;
 
-use super::bound::{Found, Work};
+use super::bound::{Found, Work, pairs};
 use super::problem::{Problem, Quantized};
 use super::{Args, Per};
 use crate::format::{self, Table, number};
@@ -94,7 +94,7 @@ impl Report<'_> {
     fn pairs(&self, work: &Work<'_>) -> Table {
         let mut table = Table::new(&[">class", ">over", ">d proved", ">occurs"]);
         let n = self.problem.float.net.node(self.problem.float.net.outputs()[0]).len();
-        for i in (0..n * n).filter(|i| i % (n + 1) != 0) {
+        for i in pairs(n) {
             let row = [proved as fn(&Found) -> &Bounds, shown].map(|of| of_pair(&work.found, of, i));
             table.row([(i / n).to_string(), (i % n).to_string(), lead(row[0]), lead(row[1])]);
         }

@@ -178,8 +178,7 @@ fn quantized(model: &Model, bits: u8, effort: Effort) -> Fallible<Arc<Lowered>> 
 fn stage(f: &Arc<Lowered>, q: &Arc<Lowered>, bits: u8, (cells, effort): (&Cells, Effort)) -> Fallible<StagePlan> {
     let compared = Compared::new(f.clone(), q.clone(), (0.0, 1.0), None)?;
     let options = Options { timeout: Duration::from_secs(600), ..Options::default() };
-    let total = |cell| (cells.len() > 1).then(|| cells.total(cell));
-    let of = |cell| Ok(compared.bounds(total(cell), effort.boxes, None, &options)?);
+    let of = |cell| Ok(compared.bounds(cells.total(cell), effort.boxes, None, &options)?);
     let bounds: Vec<Bounds> = (0..cells.len()).into_par_iter().map(of).collect::<Fallible<_>>()?;
     let source = |l: &Lowered| Source { file: String::new(), sha256: String::new(), profile: l.profile.clone() };
     Ok(StagePlan { network: source(q), float: source(f), bits, bounds })

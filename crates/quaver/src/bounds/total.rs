@@ -16,6 +16,17 @@ pub struct Total {
     pub hi: f64,
 }
 
+fn sum_and_size(x: &[f64]) -> (f64, f64) {
+    x.iter().fold((0.0, 0.0), |(sum, size), v| (sum + v, size + v.abs()))
+}
+
+/// Where in a patch each of n elements is, if it is there.
+fn places(c: &Patch, n: usize) -> Vec<Option<usize>> {
+    let mut places = vec![None; n];
+    c.elements.iter().enumerate().for_each(|(k, &e)| places[e as usize] = Some(k));
+    places
+}
+
 impl Total {
     /// Whether the exact sum of some elements is surely within the bounds.
     ///
@@ -23,7 +34,7 @@ impl Total {
     /// A computed sum of n numbers is off by less than n 2^-53 times the sum of their magnitudes.
     pub(crate) fn contains(self, x: &[f64]) -> bool {
         let is_integral = x.iter().all(|v| v.fract() == 0.0 && v.abs() < 2f64.powi(32));
-        let (sum, size) = x.iter().fold((0.0, 0.0), |(sum, size), v| (sum + v, size + v.abs()));
+        let (sum, size) = sum_and_size(x);
         let error = if is_integral { 0.0 } else { size * x.len() as f64 * f64::EPSILON };
         self.lo <= sum - error && sum + error <= self.hi
     }
@@ -33,8 +44,7 @@ impl Total {
     /// # Rounding
     /// As [`Self::contains`].
     pub(crate) fn meets(self, region: &Region) -> bool {
-        let sum = |x: &[f64]| x.iter().fold((0.0, 0.0), |(sum, size), v| (sum + v, size + v.abs()));
-        let (least, most) = (sum(&region.lo), sum(&region.hi));
+        let (least, most) = (sum_and_size(&region.lo), sum_and_size(&region.hi));
         let error = (least.1 + most.1) * region.lo.len() as f64 * f64::EPSILON;
         !(least.0 - error > self.hi || most.0 + error < self.lo)
     }
@@ -87,11 +97,8 @@ impl Total {
     pub(super) fn find_corner(self, c: &Patch, x: &Bounds, value: &mut [f64]) {
         let multipliers = self.multipliers(c, x);
         let n = x.lo.len();
-        let mut places = vec![usize::MAX; n];
-        c.elements.iter().enumerate().for_each(|(k, &e)| places[e as usize] = k);
-        let coefficient = |i: usize, row: usize| {
-            places.get(i).filter(|&&k| k != usize::MAX).map_or(0.0, |k| c.data[k * c.rows + row])
-        };
+        let places = places(c, n);
+        let coefficient = |i: usize, row: usize| places[i].map_or(0.0, |k| c.data[k * c.rows + row]);
         for (row, &multiplier) in multipliers.iter().enumerate() {
             let (mut sum, mut open) = (0.0, 0.0);
             for i in 0..n {
@@ -132,14 +139,13 @@ impl Functionals {
         let n = b.lo.len();
         let gamma = self.gamma(n + 2);
         let mut sums = Sums::new(self.rows);
-        let mut places = vec![usize::MAX; n];
-        c.elements.iter().enumerate().for_each(|(k, &e)| places[e as usize] = k);
+        let places = places(c, n);
         let zeros = vec![0.0; self.rows];
         vectorized(
             #[inline(always)]
             || {
                 for (i, &place) in places.iter().enumerate() {
-                    let run = if place == usize::MAX { &zeros[..] } else { &c.data[place * c.rows..][..c.rows] };
+                    let run = place.map_or(&zeros[..], |k| &c.data[k * c.rows..][..c.rows]);
                     let (lo, hi, weight) = (b.lo[i], b.hi[i], (gamma + 2.0 * U64) * b.magnitude(i));
                     for (((c, m), sum), error) in run.iter().zip(&multipliers).zip(&mut sums.sum).zip(&mut sums.error) {
                         let d = c - m;

@@ -60,9 +60,10 @@ impl Cells {
         &self.ends[1..self.len()]
     }
 
-    /// Bounds on the exact sums of the inputs of a cell.
-    pub fn total(&self, cell: usize) -> Total {
+    /// Bounds on the exact sums of the inputs of a cell; none where a single cell has all inputs.
+    pub fn total(&self, cell: usize) -> Option<Total> {
         let last = if self.integers && cell + 1 < self.len() { 1.0 } else { 0.0 };
-        Total { lo: self.ends[cell] - self.error, hi: self.ends[cell + 1] - last + self.error }
+        let total = Total { lo: self.ends[cell] - self.error, hi: self.ends[cell + 1] - last + self.error };
+        (self.len() > 1).then_some(total)
     }
 }

@@ -9,6 +9,7 @@ use super::thresholds::Compared;
 use super::witness::Shown;
 use crate::bounds::Total;
 use crate::net::{Grid, execute};
+use crate::property::Region;
 
 /// Inputs that are kept, and neighbours that are tried at once.
 const POOL: usize = 16;
@@ -22,6 +23,23 @@ const PATIENCE: usize = 30;
 
 /// A pair of classes (c, k), and whether the least lead over all rivals is asked for.
 pub type Aim = (usize, usize, bool);
+
+/// An input beside another: up to three elements are moved between two ends, some a little and some far, to a value that elements have.
+pub(super) fn neighbour<T: Copy + Into<f64>>(
+    x: &[T],
+    (lo, hi): (f64, f64),
+    random: &mut StdRng,
+    nearest: impl Fn(f64) -> T,
+) -> Vec<T> {
+    let mut x = x.to_vec();
+    for _ in 0..random.random_range(1..=3) {
+        let i = random.random_range(0..x.len());
+        let reach = (hi - lo) * 2f64.powi(-random.random_range(0..9));
+        let moved: f64 = x[i].into() + reach * random.random_range(-1.0..=1.0);
+        x[i] = nearest(moved.clamp(lo, hi));
+    }
+    x
+}
 
 struct Candidate {
     x: Vec<f64>,
@@ -42,7 +60,7 @@ impl Compared {
             while idle < PATIENCE && !pool.is_empty() && Instant::now() < deadline {
                 let fresh = (0..TRIES).map(|_| {
                     let parent: &Candidate = &pool[random.random_range(0..pool.len())];
-                    self.neighbour(&parent.x, &mut random)
+                    neighbour(&parent.x, self.ends(), &mut random, |x| self.on_grid(x))
                 });
                 self.judge(fresh.collect(), aim, total, &mut pool, shown);
                 idle = if pool[0].score > best { 0 } else { idle + 1 };
@@ -65,17 +83,10 @@ impl Compared {
         region.lo.iter().zip(&region.hi).map(one).collect()
     }
 
-    fn neighbour(&self, x: &[f64], random: &mut StdRng) -> Vec<f64> {
-        let region = self.region();
-        let mut x = x.to_vec();
-        for _ in 0..random.random_range(1..=3) {
-            let i = random.random_range(0..x.len());
-            let (lo, hi) = (region.lo[i], region.hi[i]);
-            let reach = (hi - lo) * 2f64.powi(-random.random_range(0..9));
-            let moved = x[i] + reach * random.random_range(-1.0..=1.0);
-            x[i] = self.on_grid(moved.clamp(lo, hi));
-        }
-        x
+    /// Smallest and largest value of an element: the same for all.
+    fn ends(&self) -> (f64, f64) {
+        let Region { lo, hi } = self.region();
+        (lo[0], hi[0])
     }
 
     fn on_grid(&self, x: f64) -> f64 {
@@ -100,10 +111,7 @@ impl Compared {
         let flat: Vec<f64> = inputs.iter().flatten().copied().collect();
         let y = execute(&self.lowered().net, &[flat], inputs.len()).swap_remove(0);
         for (row, x) in inputs.into_iter().enumerate() {
-            let at = |side: usize, i: usize, upper: bool| {
-                let i = (row * 2 + side) * n + i;
-                if upper { y.hi(i) } else { y.lo(i) }
-            };
+            let at = self.outputs(&y, row);
             let lead = |r: usize| (at(1, c, false) - at(1, r, true)) * self.scale();
             let leads = (0..n).filter(|&r| if least { r != c } else { r == k }).map(lead).fold(f64::INFINITY, f64::min);
             let wrong = (at(0, c, true) - at(0, k, false)).max(0.0);

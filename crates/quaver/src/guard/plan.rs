@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cells::Cells;
 use super::exact;
+use super::kernels::MAGIC;
 use super::thresholds::Bounds;
 use crate::num::Ratio;
 use crate::property::equivalence::{INPUT_SLACK, InputGrid};
@@ -86,9 +87,6 @@ pub struct Gate {
 
 /// Of a grid's tolerance what surely is not beyond it, whatever binary64 rounds here.
 const SURE: f64 = 1.0 - 1.0 / 1_048_576.0;
-
-/// 1.5 2^52: adding it rounds to the nearest integer.
-const MAGIC: f64 = 6_755_399_441_055_744.0;
 
 impl Domain {
     /// The grid of multiples, if there is one.

@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
+use super::local::neighbour;
 use super::run::Guard;
 
 /// How much is tried.
@@ -88,15 +89,7 @@ impl Maker<'_> {
     }
 
     fn neighbour(&mut self, x: &[f32]) -> Vec<f32> {
-        let (lo, hi) = self.guard.ends();
-        let mut x = x.to_vec();
-        for _ in 0..self.random.random_range(1..=3) {
-            let i = self.random.random_range(0..x.len());
-            let reach = (hi - lo) * 2f64.powi(-self.random.random_range(0..9));
-            let moved = f64::from(x[i]) + reach * self.random.random_range(-1.0..=1.0);
-            x[i] = self.guard.nearest(moved.clamp(lo, hi));
-        }
-        x
+        neighbour(x, self.guard.ends(), &mut self.random, |x| self.guard.nearest(x))
     }
 
     /// Two inputs close to each other on which the float network gives different classes.

@@ -110,6 +110,16 @@ impl Guard {
         Ok(Guard { kind: plan.kind, gate, cells: plan.cells.clone(), classes: plan.classes, stages: made, float })
     }
 
+    /// The quantized networks as they run.
+    pub fn networks(&self) -> impl Iterator<Item = &Compiled> {
+        self.stages.iter().map(|stage| &stage.net)
+    }
+
+    /// The float network as it runs.
+    pub fn float(&self) -> &FloatNet {
+        &self.float
+    }
+
     /// Number of quantized networks.
     pub fn stages_len(&self) -> usize {
         self.stages.len()
@@ -165,12 +175,13 @@ impl Guard {
     /// # Source
     /// CoMPAQt, section 6, evaluation metrics.
     pub fn cost(&self, answer: Answer, from: usize) -> f64 {
-        let asked = |s: &usize| f64::from(self.bits()[*s]).powi(2);
+        let bits = |s: usize| self.stages.get(s).map_or(FLOAT_BITS, |stage| stage.bits);
+        let asked = |s: usize| f64::from(bits(s)).powi(2);
         let last = answer.stage as usize;
         match (answer.known, self.kind) {
-            (false, Kind::Refinement) => asked(&self.stages.len()),
-            (_, Kind::Ensemble) if !answer.sure => (0..self.stages.len()).map(|s| asked(&s)).sum(),
-            _ => (from.min(last)..=last).map(|s| asked(&s)).sum(),
+            (false, Kind::Refinement) => asked(self.stages.len()),
+            (_, Kind::Ensemble) if !answer.sure => (0..self.stages.len()).map(asked).sum(),
+            _ => (from.min(last)..=last).map(asked).sum(),
         }
     }
 

@@ -125,10 +125,7 @@ impl Compared {
         shown: Option<&Bounds>,
         options: &Options,
     ) -> Result<Bounds, ThresholdError> {
-        let verifier = match total {
-            Some(total) => Verifier::within(&self.lowered, total)?,
-            None => Verifier::new(&self.lowered)?,
-        };
+        let verifier = Verifier::within(&self.lowered, total)?;
         let n = self.classes;
         let pairs: Vec<(usize, usize)> =
             (0..n).flat_map(|c| (0..n).filter(move |&k| k != c).map(move |k| (c, k))).collect();

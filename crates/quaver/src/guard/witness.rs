@@ -2,7 +2,7 @@
 
 use super::thresholds::{Bounds, Compared, ThresholdError};
 use crate::bounds::Total;
-use crate::net::execute;
+use crate::net::{Enclosure, execute};
 use crate::num::Ratio;
 use crate::property::{Constraint, Polyhedron, Query};
 use crate::verify::{Options, Verdict, Verifier};
@@ -63,13 +63,18 @@ impl Compared {
         for rows in inputs.chunks(ROWS * len) {
             let count = rows.len() / len;
             let output = execute(net, &[rows.to_vec()], count).swap_remove(0);
-            for row in 0..count {
-                let at = |side: usize, i: usize, upper: bool| {
-                    let i = (row * 2 + side) * self.classes() + i;
-                    if upper { output.hi(i) } else { output.lo(i) }
-                };
-                self.show_one(&rows[row * len..][..len], at, shown);
+            for (row, x) in rows.chunks_exact(len).enumerate() {
+                self.show_one(x, self.outputs(&output, row), shown);
             }
+        }
+    }
+
+    /// What f (side 0) and q (side 1) give in a row for a class: the upper or the lower end.
+    pub(super) fn outputs<'y>(&self, y: &'y Enclosure, row: usize) -> impl Fn(usize, usize, bool) -> f64 + use<'y> {
+        let classes = self.classes();
+        move |side, class, upper| {
+            let i = (row * 2 + side) * classes + class;
+            if upper { y.hi(i) } else { y.lo(i) }
         }
     }
 
@@ -100,10 +105,7 @@ impl Compared {
         shown: &mut Shown,
         options: &Options,
     ) -> Result<(), ThresholdError> {
-        let verifier = match total {
-            Some(total) => Verifier::within(self.lowered(), total)?,
-            None => Verifier::new(self.lowered())?,
-        };
+        let verifier = Verifier::within(self.lowered(), total)?;
         let (i, which) = (c * self.classes() + k, usize::from(least));
         let upper = if least { proved.least[i] } else { proved.pair[i] };
         let (mut reach, deadline) = (0.5, std::time::Instant::now() + options.timeout);

@@ -21,8 +21,8 @@ pub enum WeightRule {
     /// s = 2 max |w| / (2^b - 1), zero point 0, integers -2^(b-1) ..= 2^(b-1) - 1, ties to even: the rule of CoMPAQt. The largest weight is clipped
     /// by half a step.
     MinMax,
-    /// s = 2 max |w| / m for the integer m of 2^(b-1) ..= 2^b - 1 (the 2^16 largest of them) with which the weights are rounded least, by the sum of the magnitudes; integers as
-    /// with `MinMax`. It finds the steps that weights are multiples of.
+    /// s = 2 max |w| / m for the integer m of 2^(b-1) ..= 2^b - 1 (the 2^16 largest of them) with which the weights are rounded least, by the sum of
+    /// the magnitudes; integers as with `MinMax`. It finds the steps that weights are multiples of.
     Fitted,
     /// Signed fixed point `<Q,F>` with Q = b and one F for weights and biases of the layer, half away from zero: the rule of Quadapter.
     PowerOfTwo,
@@ -151,8 +151,9 @@ impl Levels {
     /// Levels for numbers (of a tensor, a channel, or of weights and biases together) by a rule.
     ///
     /// # Source
-    /// `Ceg4n`: Matos Junior, CEG4N (thesis), section 2.3 and the published program; `MinMax`: Kabaha and Drachsler Cohen, CoMPAQt (2025); `Symmetric`, `Asymmetric`: Nagel et al., A White Paper on
-    /// Neural Network Quantization (2021), section 2.2, and QuantizeLinear of ONNX; `PowerOfTwo`: Quadapter's published program.
+    /// `Ceg4n`: Matos Junior, CEG4N (thesis), section 2.3 and the published program; `MinMax`: Kabaha and Drachsler Cohen, CoMPAQt (2025);
+    /// `Symmetric`, `Asymmetric`: Nagel et al., A White Paper on Neural Network Quantization (2021), section 2.2, and QuantizeLinear of ONNX;
+    /// `PowerOfTwo`: Quadapter's published program.
     pub fn fit(rule: WeightRule, bits: u8, values: impl IntoIterator<Item = f32>) -> Levels {
         let values: Vec<f32> = values.into_iter().collect();
         let (lo, hi) = extent(&values);

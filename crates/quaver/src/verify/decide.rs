@@ -87,18 +87,14 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// If the model has not one input and one output.
     pub fn new(lowered: &'a Lowered) -> Result<Self, NotAClassifier> {
-        Verifier::prepared(lowered, None)
+        Verifier::within(lowered, None)
     }
 
-    /// Prepares a model for inputs whose elements have a sum within bounds: the others are outside of every region.
+    /// Prepares a model for inputs whose elements have a sum within bounds, where there are any: the others are outside of every region.
     ///
     /// # Errors
     /// If the model has not one input and one output.
-    pub fn within(lowered: &'a Lowered, total: Total) -> Result<Self, NotAClassifier> {
-        Verifier::prepared(lowered, Some(total))
-    }
-
-    fn prepared(lowered: &'a Lowered, total: Option<Total>) -> Result<Self, NotAClassifier> {
+    pub fn within(lowered: &'a Lowered, total: Option<Total>) -> Result<Self, NotAClassifier> {
         let bounded = Subject::new(lowered, total)?;
         let members = lowered.members.iter().map(|l| Subject::new(l, total)).collect::<Result<_, _>>()?;
         Ok(Verifier { bounded, members, is_conjunction: lowered.is_conjunction })

@@ -20,8 +20,8 @@ use super::thresholds::Thresholds;
 /// Most accumulators of a channel whose values are corrected after the formula.
 pub(super) const EXCEPTIONS: usize = 16;
 
-/// 1.5 2^52.
-const MAGIC: f64 = 6_755_399_441_055_744.0;
+/// 1.5 2^52: adding it rounds to the nearest integer.
+pub(in crate::guard) const MAGIC: f64 = 6_755_399_441_055_744.0;
 
 /// 1.5 2^23.
 const MAGIC_SINGLE: f32 = 12_582_912.0;

@@ -31,6 +31,7 @@ mod thresholds;
 
 use chain::{Chain, Input, Row, Stage};
 pub use error::KernelError;
+pub(super) use formula::MAGIC;
 use layer::{Buffers, Layer, SLACK};
 pub use scores::Scores;
 use simd::Machine;
