@@ -7,6 +7,7 @@
 pub mod cells;
 mod exact;
 pub mod kernels;
+pub mod onnx;
 pub mod plan;
 pub mod run;
 pub mod thresholds;

@@ -79,13 +79,13 @@ pub struct Plan {
 /// How an input is seen before any network runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {
-    ends: (f64, f64),
+    pub(super) ends: (f64, f64),
     /// The step and the reciprocal; the first and last multiple.
-    grid: Option<(f64, f64, (f64, f64))>,
+    pub(super) grid: Option<(f64, f64, (f64, f64))>,
 }
 
 /// Of a grid's tolerance what surely is not beyond it, whatever binary64 rounds here.
-const SURE: f64 = 1.0 - 1.0 / 1_048_576.0;
+pub(super) const SURE: f64 = 1.0 - 1.0 / 1_048_576.0;
 
 /// 1.5 2^52: adding it rounds to the nearest integer.
 const MAGIC: f64 = 6_755_399_441_055_744.0;

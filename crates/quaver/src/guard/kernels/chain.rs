@@ -17,7 +17,7 @@ use crate::num::Dyadic;
 
 /// A row of stored integers: `width` made by a stage, then constants.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Row {
+pub(in crate::guard) struct Row {
     pub width: usize,
     pub constants: Vec<u16>,
 }
@@ -29,7 +29,7 @@ impl Row {
 }
 
 /// What makes a row from the row before.
-pub(super) enum Stage {
+pub(in crate::guard) enum Stage {
     /// Products, and rounding unless it is the last.
     Layer(LayerSpec),
     /// Element i is the largest of `members[starts[i]..starts[i + 1]]`.
@@ -37,7 +37,7 @@ pub(super) enum Stage {
 }
 
 /// A net that was understood.
-pub(super) struct Chain {
+pub(in crate::guard) struct Chain {
     pub input: InputQuantizer,
     /// For each stored integer the input that it comes from; `None` where that is its own place.
     pub gathered: Option<Vec<u32>>,
@@ -237,17 +237,9 @@ impl<'n> Walk<'n> {
                 known = Some((places, all_reached(&functions, levels, node)?));
             }
             let reached = known.as_ref().map_or(&[][..], |k| &k.1);
-            let t0 = std::time::Instant::now();
-            let th = Thresholds::new(line, reached, *reach);
-            let sl = slope_near(line, reached);
-            if channel == 0 {
-                eprintln!("DBG thresholds {} in {:?} of {}", th.inner.len(), t0.elapsed(), reached.len());
-            }
-            channels.push((th, sl));
+            channels.push((Thresholds::new(line, reached, *reach), slope_near(line, reached)));
         }
-        let t0 = std::time::Instant::now();
         let mut requantizer = Requantizer::new(channels, (levels.1 - levels.0) as u16);
-        eprintln!("DBG fit {:?}", t0.elapsed());
         requantizer.pad(|c| shape.column(c), shape.padded_channels());
         self.rows.push(Row { width: shape.width(), constants: vec![] });
         if let Some(Stage::Layer(layer)) = self.stages.last_mut() {

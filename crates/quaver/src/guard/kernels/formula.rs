@@ -118,7 +118,7 @@ impl Formula {
 
 /// A function of an accumulator n in [lo, hi] with values from `below` to `below` + the number of thresholds: the least n for each value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Thresholds {
+pub(in crate::guard) struct Thresholds {
     /// Smallest accumulator.
     pub lo: i64,
     /// Largest accumulator.
@@ -131,7 +131,7 @@ pub(super) struct Thresholds {
 
 impl Thresholds {
     /// Those of a chain of functions behind a line, for accumulators in [lo, hi]: `reached[v - 1]` says what reaches the value v.
-    pub fn new(line: &Line, reached: &[Reached], (lo, hi): (i64, i64)) -> Self {
+    pub(super) fn new(line: &Line, reached: &[Reached], (lo, hi): (i64, i64)) -> Self {
         let first = |r: &Reached| match r {
             Reached::Always => lo,
             Reached::Behind(cut) => line.first_within(*cut, lo, hi),
@@ -203,7 +203,7 @@ pub(super) fn slope_near(line: &Line, reached: &[Reached]) -> f64 {
 
 /// The formulas of a layer's channels; channels that no candidate fits keep their thresholds.
 #[derive(Clone, Debug)]
-pub(super) struct Requantizer {
+pub(in crate::guard) struct Requantizer {
     /// For each channel.
     pub factors: Vec<f64>,
     /// For each channel.

@@ -8,7 +8,7 @@ use crate::net::LinearMap;
 
 /// What a layer makes: `groups` times `channels` channels at each of `positions` positions.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
+pub(in crate::guard) struct Shape {
     pub positions: usize,
     pub groups: usize,
     /// In one group.
@@ -79,7 +79,7 @@ impl Shape {
 }
 
 /// A layer as the chain describes it.
-pub(super) struct LayerSpec {
+pub(in crate::guard) struct LayerSpec {
     pub name: String,
     pub shape: Shape,
     /// Products of one output.
@@ -153,16 +153,6 @@ pub(super) const SLACK: usize = 8;
 impl Layer {
     /// Packs a layer for a machine; `width` is what the stage before makes, before constants.
     pub fn new(spec: LayerSpec, width: usize, machine: Machine) -> Layer {
-        if let Some(r) = &spec.requantizer {
-            eprintln!(
-                "DBG {} tables {} exc {} of {} lift {}",
-                spec.name,
-                r.tables.len(),
-                r.exceptions.len(),
-                r.factors.len(),
-                r.lift
-            );
-        }
         let (access, rows, depth) = arrange(&spec, width);
         let narrow = spec.largest <= 255 && spec.weights.iter().all(|k| i8::try_from(*k).is_ok());
         let group = if narrow && machine.isa() == super::Isa::Vnni { 4 } else { 2 };
