@@ -19,12 +19,12 @@ use quaver::quantize::activations::{ActivationScheme, proved};
 use quaver::quantize::qdq::to_qdq;
 use quaver::quantize::{BiasRule, LayerScheme, Quantizer, WeightRule};
 
-fn quantized(name: &str, bits: u32) -> Lowered {
+fn quantized(name: &str, bits: u8, step: Option<f64>) -> Lowered {
     let model = read(&models().join(name), &ReadOptions::default()).expect("an example model");
     let quantizer = Quantizer::new(&model).expect("layers");
     let scheme = LayerScheme { bits, rule: WeightRule::Symmetric, per_channel: false, biases: BiasRule::Accumulator };
     let made = quantizer.at(&vec![scheme; quantizer.layers().len()]).expect("a quantized network");
-    let activations = ActivationScheme { bits, symmetric: false, outputs: false };
+    let activations = ActivationScheme { bits, symmetric: false, outputs: false, input_step: step };
     let inputs = model.value(model.inputs[0]).shape.iter().product();
     let unit = Region { lo: vec![0.0; inputs], hi: vec![1.0; inputs] };
     let ranges = proved(&model, false, &unit).expect("ranges");
@@ -33,16 +33,15 @@ fn quantized(name: &str, bits: u32) -> Lowered {
 }
 
 fn parts(float: &str, data: &str, step: Option<&str>, stages: Vec<Lowered>) -> Parts {
-    let data = npyz::NpyFile::new(&std::fs::read(models().join(data)).expect("rows")[..]).expect("an npy file");
-    let data = data.into_vec::<f32>().expect("float32");
-    let largest = if data.iter().any(|x| *x > 1.0) { panic!("inputs are in [0, 1]") } else { 1.0 };
-    let domain = Domain { lo: 0.0, hi: largest, step: step.map(Into::into) };
+    let bytes = std::fs::read(models().join(data)).expect("rows");
+    let data = npyz::NpyFile::new(&bytes[..]).expect("an npy file").into_vec::<f32>().expect("float32");
+    let domain = Domain { lo: 0.0, hi: 1.0, step: step.map(Into::into) };
     let float = std::fs::read(models().join(float)).expect("a float network");
     Parts { float, stages: stages.into_iter().map(Arc::new).collect(), domain, data }
 }
 
-fn digits(float: &str, bits: &[u32]) -> Parts {
-    parts(float, "digits_x.npy", Some("1/16"), bits.iter().map(|&b| quantized(float, b)).collect())
+fn digits(float: &str, bits: &[u8]) -> Parts {
+    parts(float, "digits_x.npy", Some("1/16"), bits.iter().map(|&b| quantized(float, b, Some(0.0625))).collect())
 }
 
 /// Everything is the same in both forms, or the test is skipped.
@@ -95,7 +94,7 @@ fn convolutions_are_the_same_in_onnx_runtime() {
 
 #[test]
 fn real_inputs_are_the_same_in_onnx_runtime() {
-    let stages = vec![quantized("iris_float.onnx", 8), quantized("iris_float.onnx", 16)];
+    let stages = vec![quantized("iris_float.onnx", 8, None), quantized("iris_float.onnx", 16, None)];
     let parts = parts("iris_float.onnx", "iris_x.npy", None, stages);
     same("iris", &parts, &parts.both(Kind::Refinement, 4), 10_000);
 }
@@ -114,11 +113,7 @@ fn integer_outputs_are_the_same_in_onnx_runtime() {
         let model = read(&models().join(name), &ReadOptions::default()).expect("an example model");
         lower(&model, &OrtFused { any_x86: false }).expect("a net")
     };
-    for name in ["digits_mlp_qop.onnx", "digits_mlp_int.onnx"] {
-        let parts = parts("digits_mlp_float.onnx", "digits_x.npy", Some("1/16"), vec![file(name)]);
-        if name.contains("int") {
-            continue;
-        }
-        same("integers", &parts, &parts.both(Kind::Refinement, 2), 2000);
-    }
+    let stages = vec![file("digits_mlp_qop.onnx")];
+    let parts = parts("digits_mlp_float.onnx", "digits_x.npy", Some("1/16"), stages);
+    same("integers", &parts, &parts.both(Kind::Refinement, 2), 2000);
 }

@@ -68,7 +68,7 @@ impl Formula {
         let Thresholds { lo, hi, below, inner } = thresholds;
         let at = |n: i64| self.value(n as f64);
         let mut found = vec![];
-        for (&t, v) in inner.iter().zip(below + 1..) {
+        for (&t, v) in inner.iter().zip(thresholds.values()) {
             if at(t) < v {
                 // The formula reaches v one later.
                 let is_next = t < *hi && at(t + 1) >= v;
@@ -144,6 +144,12 @@ impl Thresholds {
         Thresholds { lo, hi, below: below as u16, inner }
     }
 
+    /// The values that the thresholds are of.
+    fn values(&self) -> impl Iterator<Item = u16> + use<> {
+        // Local invariant: the value that a threshold is of fits into 16 bits; the one behind the last need not.
+        (u32::from(self.below) + 1..).map(|v| v as u16)
+    }
+
     /// The value at an accumulator, by its definition.
     pub fn value(&self, n: i64) -> u16 {
         self.below + self.inner.partition_point(|t| *t <= n) as u16
@@ -176,7 +182,7 @@ impl Thresholds {
 
     /// What factor n + shift has to reach at each threshold.
     fn places(&self, lift: u16) -> impl Iterator<Item = (f64, i64)> {
-        self.inner.iter().zip(self.below + 1..).map(move |(&t, v)| (f64::from(v) - f64::from(lift) - 0.5, t))
+        self.inner.iter().zip(self.values()).map(move |(&t, v)| (f64::from(v) - f64::from(lift) - 0.5, t))
     }
 
     /// The shifts that, without rounding, give every threshold its place: at least the first, below the second.
