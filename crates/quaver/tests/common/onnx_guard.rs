@@ -200,9 +200,9 @@ impl Both {
                 let made = (i64::from_le_bytes(class[i]), i64::from_le_bytes(stage[i]), accepted[i][0] == 1);
                 let is_float = answer.stage == float;
                 let wanted = (i64::from(answer.class), i64::from(answer.stage), answer.sure && !is_float);
-                let same_scores = scores[i].as_ref().is_none_or(|s| {
-                    s.iter().zip(&out[i * s.len()..]).all(|(a, b)| a.to_bits() == b.to_bits())
-                });
+                let same_scores = scores[i]
+                    .as_ref()
+                    .is_none_or(|s| s.iter().zip(&out[i * s.len()..]).all(|(a, b)| a.to_bits() == b.to_bits()));
                 let fits_margin = is_float || (f64::from_le_bytes(margin[i]) >= 0.0 && answer.known) == made.2;
                 let is_same = made.1 == wanted.1 && made.2 == wanted.2 && same_scores && fits_margin;
                 tally.rows += 1;
@@ -250,7 +250,8 @@ pub fn names(graph: &GraphProto, depth: usize, out: &mut Vec<(String, usize)>) {
     }
 }
 
-/// Nodes within taken branches that ran although the first network is sure of all rows, and nodes of the float network that ran although some quantized network is.
+/// Nodes within taken branches that ran although the first network is sure of all rows, and nodes of the float network that ran although some
+/// quantized network is.
 fn astray(bytes: &[u8], profiled: &serde_json::Value, float: usize) -> Vec<String> {
     let model = ModelProto::decode(bytes).expect("a model");
     let mut all = vec![];

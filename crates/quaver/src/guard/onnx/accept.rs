@@ -30,8 +30,8 @@ pub(super) struct Meaning<'a> {
 /// The class is [`Scores::argmax`], and the margin is not negative if and only if the guard is sure of it.
 ///
 /// # Why
-/// All differences are integers below 2^53, exact in binary64; a table's entry beyond that is rounded and stays beyond, so that signs are right. The margin is
-/// the smallest, over rivals, of the larger excess over the two entries. The class's own entry is the smallest integer.
+/// All differences are integers below 2^53, exact in binary64; a table's entry beyond that is rounded and stays beyond, so that signs are right. The
+/// margin is the smallest, over rivals, of the larger excess over the two entries. The class's own entry is the smallest integer.
 pub(super) fn accept(
     b: &mut Builder,
     scores: &str,
@@ -43,7 +43,8 @@ pub(super) fn accept(
     let row = cells.map_or_else(|| class.clone(), |cells| b.node("Add", &[cells, &class]));
     let own = b.reduce("ReduceMax", scores, 1, true);
     let lead = b.node("Sub", &[&own, scores]);
-    let flat = |of: &dyn Fn(&[i64; 2]) -> i64| meaning.tables.iter().flatten().map(|t| of(t) as f64).collect::<Vec<_>>();
+    let flat =
+        |of: &dyn Fn(&[i64; 2]) -> i64| meaning.tables.iter().flatten().map(|t| of(t) as f64).collect::<Vec<_>>();
     let rows = meaning.tables.len() * n;
     let excess = if n == 2 {
         // One rival: its lead is the least lead.
@@ -99,7 +100,8 @@ fn others(b: &mut Builder, lead: &str, class: &str, n: usize) -> String {
 /// # Rounding
 /// A product in binary64, which is exact where the unit has no more than 24 bits and scores no more than 29, then a sum, then to float32.
 fn outputs(b: &mut Builder, scores: &str, meaning: &Meaning<'_>) -> String {
-    let offsets: Vec<f64> = meaning.scores.offsets().iter().map(|o| (o.to_f64() - meaning.zero) * meaning.scale).collect();
+    let offsets: Vec<f64> =
+        meaning.scores.offsets().iter().map(|o| (o.to_f64() - meaning.zero) * meaning.scale).collect();
     let unit = b.double(&[meaning.scores.unit().to_f64() * meaning.scale], &[]);
     let mut real = b.node("Mul", &[scores, &unit]);
     if offsets.iter().any(|o| *o != 0.0) {

@@ -62,13 +62,7 @@ impl Builder {
     }
 
     /// Adds a node, and gives the names of its outputs.
-    pub fn many(
-        &mut self,
-        op: &str,
-        inputs: &[&str],
-        outputs: usize,
-        attributes: Vec<AttributeProto>,
-    ) -> Vec<String> {
+    pub fn many(&mut self, op: &str, inputs: &[&str], outputs: usize, attributes: Vec<AttributeProto>) -> Vec<String> {
         let name = self.name(op);
         let output: Vec<String> = match outputs {
             1 => vec![name.clone()],

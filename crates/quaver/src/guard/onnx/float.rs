@@ -58,7 +58,8 @@ impl Float {
     /// Lets operators take any number of rows.
     ///
     /// # Why
-    /// The operators that are let through work on each row alone, or (`Reshape`) keep the first axis; a shape that begins with 1 gets the number of rows instead.
+    /// The operators that are let through work on each row alone, or (`Reshape`) keep the first axis; a shape that begins with 1 gets the number of
+    /// rows instead.
     fn free_rows(&mut self) -> Result<(), Refusal> {
         let GraphProto { node, initializer, .. } = &mut self.graph;
         let mut shapes: Vec<String> = vec![];
@@ -74,7 +75,12 @@ impl Float {
         }
         for name in shapes {
             let found = initializer.iter_mut().find(|t| t.name.as_ref() == Some(&name));
-            let refuse = || Refusal::new("a Reshape of the float network may mix rows", "give it a constant shape that begins with 1");
+            let refuse = || {
+                Refusal::new(
+                    "a Reshape of the float network may mix rows",
+                    "give it a constant shape that begins with 1",
+                )
+            };
             let tensor = found.ok_or_else(refuse)?;
             let shape = integers(tensor).ok_or_else(refuse)?;
             if !matches!(shape.first(), Some(0 | 1)) {
@@ -126,7 +132,9 @@ fn shape(input: &ValueInfoProto) -> Result<Vec<i64>, Refusal> {
 fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     match &tensor.raw_data {
         _ if tensor.data_type != Some(data_type::INT64) => None,
-        Some(bytes) => Some(bytes.chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().unwrap_or_default())).collect()),
+        Some(bytes) => {
+            Some(bytes.chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().unwrap_or_default())).collect())
+        }
         None => Some(tensor.int64_data.clone()),
     }
 }
@@ -134,13 +142,12 @@ fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
 /// Whether an operator works on each row alone, whatever their number, when it does so for one row.
 fn keeps_rows(node: &NodeProto, op: &str) -> bool {
     let attribute = |name: &str| node.attribute.iter().find(|a| a.name.as_deref() == Some(name));
-    let is = |name: &str, otherwise: i64, wanted: i64| {
-        attribute(name).map_or(otherwise, |a| a.i.unwrap_or(0)) == wanted
-    };
+    let is =
+        |name: &str, otherwise: i64, wanted: i64| attribute(name).map_or(otherwise, |a| a.i.unwrap_or(0)) == wanted;
     match op {
-        "Conv" | "Relu" | "Clip" | "LeakyRelu" | "PRelu" | "Add" | "Sub" | "Mul" | "Div" | "MaxPool" | "AveragePool"
-        | "GlobalAveragePool" | "GlobalMaxPool" | "BatchNormalization" | "Identity" | "Dropout" | "MatMul"
-        | "Constant" | "Sigmoid" | "Tanh" => true,
+        "Conv" | "Relu" | "Clip" | "LeakyRelu" | "PRelu" | "Add" | "Sub" | "Mul" | "Div" | "MaxPool"
+        | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "BatchNormalization" | "Identity" | "Dropout"
+        | "MatMul" | "Constant" | "Sigmoid" | "Tanh" => true,
         "Gemm" => is("transA", 0, 0),
         "Flatten" => is("axis", 1, 1),
         "Reshape" => is("allowzero", 0, 0),

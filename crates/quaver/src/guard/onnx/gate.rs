@@ -24,17 +24,11 @@ const MOST: f64 = 1_125_899_906_842_624.0;
 /// A row is known if and only if [`Gate::sum`] gives a sum, and its cell is the one of that sum.
 ///
 /// # Why
-/// The operations are the gate's own, on binary64 numbers. That all elements fit is asked of extreme ones: the smallest and the largest element and the largest
-/// excess over the tolerance, where a binary64 difference is not positive exactly if the first number is not the larger one. NaN and infinities
-/// of both signs make the sum NaN, whatever extremes are then; a single infinity is an extreme. Sums of multiples are exact in any order, and cells
-/// have room for any order of other sums.
-pub(super) fn gate(
-    b: &mut Builder,
-    rows: &str,
-    gate: &Gate,
-    cells: &Cells,
-    classes: usize,
-) -> Result<Seen, Refusal> {
+/// The operations are the gate's own, on binary64 numbers. That all elements fit is asked of extreme ones: the smallest and the largest element and
+/// the largest excess over the tolerance, where a binary64 difference is not positive exactly if the first number is not the larger one. NaN and
+/// infinities of both signs make the sum NaN, whatever extremes are then; a single infinity is an extreme. Sums of multiples are exact in any order,
+/// and cells have room for any order of other sums.
+pub(super) fn gate(b: &mut Builder, rows: &str, gate: &Gate, cells: &Cells, classes: usize) -> Result<Seen, Refusal> {
     let least = b.reduce("ReduceMin", rows, 1, false);
     let largest = b.reduce("ReduceMax", rows, 1, false);
     let (least, largest) = (b.cast(&least, data_type::DOUBLE), b.cast(&largest, data_type::DOUBLE));

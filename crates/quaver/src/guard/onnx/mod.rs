@@ -5,18 +5,19 @@
 //! - `class`, int64 `[N]`: the class.
 //! - `stage`, int64 `[N]`: which network gave it, in the order of the plan; the number of quantized networks for the float network.
 //! - `accepted`, bool `[N]`: whether a quantized network was sure.
-//! - `margin`, float64 `[N]`: what a quantized network's lead is above the one that is enough, in real numbers: the smallest over rivals of the larger excess over the
-//!   two thresholds of the pair, not negative where it was sure, 2^62 units or more where every lead is enough. For the float network its lead. Negative infinity where an ensemble is
-//!   asked for an input that its thresholds do not hold for.
+//! - `margin`, float64 `[N]`: by how much a quantized network's lead is above the one that is enough, in real numbers: the smallest, over rivals, of the
+//!   larger excess over the two thresholds of the pair; not negative where the network was sure. For the float network the lead itself. Negative infinity
+//!   where an ensemble is asked about an input that thresholds do not hold for.
 //! - `scores`, float32 `[N, classes]`: outputs of the network that gave the class; for integers the numbers that they stand for.
 //!
 //! # Claim
-//! Class, stage and `accepted` (that the answer is sure, and not by the float network) are those of [`Guard::run`](super::run::Guard::run), where the float network is not asked bit for bit on every machine and
-//! under every optimization that keeps operators' results. Where it is asked, its own operators run on the rows that are left, as they would in its own file.
+//! Stage and `accepted` (an answer that is sure, and not the float network's) are those of [`Guard::run`](super::run::Guard::run), and so is the class
+//! where the float network is not asked, bit for bit under every optimization that keeps operators' results. Where it is asked, its own operators run on
+//! the rows that are left; their sums may be in another order than those of [`FloatNet`](super::kernels::float::FloatNet).
 //!
 //! # Why
-//! `gate.rs`, `network.rs` and `accept.rs` say it of each part. Later networks are in branches of `If`, which runs one: rows that are left are gathered, and what is said of them is
-//! scattered back.
+//! `gate.rs`, `network.rs` and `accept.rs` say it of each part. Later networks are in branches of `If`, of which a runtime runs one: the rows that are
+//! left are gathered, and what is said of them is scattered back.
 
 mod accept;
 mod builder;
@@ -91,7 +92,12 @@ pub fn export(plan: &Plan, float: &[u8], stages: &[&Lowered]) -> Result<Vec<u8>,
         let output = lowered.net.node(lowered.net.outputs()[0]).quantization.as_ref();
         let scale = scale_of(output).map_err(|e| unfit(e.to_string()))?;
         let zero = output.map_or(0.0, |q| q.zero_point.data[0] as f64);
-        meanings.push(Meaning { scores: &chain.scores, tables: tables(&chain.scores, &stage.bounds, scale), scale, zero });
+        meanings.push(Meaning {
+            scores: &chain.scores,
+            tables: tables(&chain.scores, &stage.bounds, scale),
+            scale,
+            zero,
+        });
     }
     let guarded = Guarded { plan, gate, float: &float, chains: &chains, meanings: &meanings };
     let graph = guarded.graph()?;

@@ -1,13 +1,14 @@
 //! A quantized network as ONNX operators whose results are its integers.
 //!
 //! # Claim
-//! For every row of finite numbers, and for infinities as the limits of finite numbers, the scores are those of [`Compiled::run`](crate::guard::kernels::Compiled::run).
+//! For every row of finite numbers, and for infinities as the limits of finite numbers, the scores are those of
+//! [`Compiled::run`](crate::guard::kernels::Compiled::run).
 //!
 //! # Why
-//! Every value is an integer below 2^53. Products of bytes are added by `MatMulInteger` in 32-bit integers that hold every sum; weights
-//! are unsigned bytes with zero point 128, so that no kernel adds pairs in 16 bits with saturation. Wider products are added in binary64, exactly in any order. Behind a layer the
-//! formula that was proved for it is executed: a product and a sum in binary64, a clip, and a rounding to the nearest integer with ties to even, each an operator of
-//! its own.
+//! Every value is an integer below 2^53. Products of bytes are added by `MatMulInteger` in 32-bit integers that hold every sum; weights are unsigned
+//! bytes with zero point 128, so that no kernel adds pairs in 16 bits with saturation. Wider products are added in binary64, exactly in any order.
+//! Behind a layer the formula that was proved for it is executed: a product and a sum in binary64, a clip, and a rounding to the nearest integer with
+//! ties to even, each an operator of its own.
 
 use super::Refusal;
 use super::builder::{Builder, ints};
