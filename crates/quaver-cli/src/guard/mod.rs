@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod check;
+mod export;
 mod folder;
 mod run;
 
@@ -29,6 +30,7 @@ enum Command {
     Run(run::Args),
     Bench(bench::Args),
     Check(check::Args),
+    Export(export::Args),
 }
 
 /// Runs the command.
@@ -38,5 +40,6 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
         Command::Run(args) => run::run(args, session),
         Command::Bench(args) => bench::run(args, session),
         Command::Check(args) => check::run(args, session),
+        Command::Export(args) => export::run(args, session),
     }
 }

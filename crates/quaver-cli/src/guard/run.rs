@@ -1,6 +1,6 @@
 //! `quaver guard run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use quaver::guard::kernels::Isa;
@@ -32,13 +32,16 @@ pub struct Args {
     /// Write the classes here, int64
     #[arg(long, value_name = "FILE.npy")]
     output: Option<PathBuf>,
+    /// Write which network gave each class here, int64: the first is 0
+    #[arg(long, value_name = "FILE.npy")]
+    stages: Option<PathBuf>,
 }
 
 /// Rows that are run together.
 const BATCH: usize = 256;
 
 /// Reads rows of float32 numbers, whatever they are.
-pub fn rows(path: &std::path::Path, len: usize, session: &Session<'_>) -> Result<Vec<f32>> {
+pub fn rows(path: &Path, len: usize, session: &Session<'_>) -> Result<Vec<f32>> {
     let array = Array::read(session.files, path)?;
     if array.len() == 0 || !array.len().is_multiple_of(len) || array.dtype() != Some(DType::F32) {
         let problem = format!(
@@ -58,11 +61,13 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let guard = folder.guard(Isa::best())?;
     let x = rows(&args.inputs, guard.input_len(), session)?;
     let answers = answers(&guard, &x, args.continuous);
-    if let Some(path) = &args.output {
+    let write = |path: &Path, of: fn(&Answer) -> u32| -> Result<()> {
         let mut writer = Writer::create(path, &[answers.len()], DType::I64)?;
-        answers.iter().try_for_each(|a| writer.push(f64::from(a.0.class)))?;
-        writer.finish()?;
-    }
+        answers.iter().try_for_each(|a| writer.push(f64::from(of(&a.0))))?;
+        writer.finish().map(drop)
+    };
+    args.output.iter().try_for_each(|path| write(path, |a| a.class))?;
+    args.stages.iter().try_for_each(|path| write(path, |a| a.stage))?;
     let differ = args.check.then(|| differences(&folder, &x, &answers));
     report(&folder, &guard, &answers, differ, session)
 }

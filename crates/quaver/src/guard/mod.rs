@@ -10,6 +10,7 @@ pub mod cells;
 mod exact;
 pub mod kernels;
 mod local;
+pub mod onnx;
 pub mod plan;
 pub mod refute;
 pub mod run;

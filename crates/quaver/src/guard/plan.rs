@@ -80,13 +80,13 @@ pub struct Plan {
 /// How an input is seen before any network runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {
-    ends: (f64, f64),
+    pub(super) ends: (f64, f64),
     /// The step and the reciprocal; the first and last multiple.
-    grid: Option<(f64, f64, (f64, f64))>,
+    pub(super) grid: Option<(f64, f64, (f64, f64))>,
 }
 
 /// Of a grid's tolerance what surely is not beyond it, whatever binary64 rounds here.
-const SURE: f64 = 1.0 - 1.0 / 1_048_576.0;
+pub(super) const SURE: f64 = 1.0 - 1.0 / 1_048_576.0;
 
 impl Domain {
     /// The grid of multiples, if there is one.

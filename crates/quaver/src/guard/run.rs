@@ -320,21 +320,24 @@ fn argmax(y: &[f32]) -> usize {
     (1..y.len()).fold(0, |best, i| if y[i] > y[best] { i } else { best })
 }
 
+/// For each cell, class and rival the difference of scores that is enough, and the least difference to any rival that is.
+pub(super) fn tables(scores: &Scores, bounds: &[Bounds], scale: f64) -> Vec<Vec<[i64; 2]>> {
+    let n = scores.classes();
+    let enough = |c: usize, k: usize, t: f64| match c == k {
+        true => i64::MIN,
+        // Never below zero: ties are not sure.
+        false => scores.at_least_above(c, k, div_up(if t > 0.0 { t } else { 0.0 }, scale)),
+    };
+    // Whatever the rival, so that one number is enough; offsets of rivals differ by less than one score.
+    let least = |c: usize, t: f64| (0..n).filter(|&r| r != c).map(|r| enough(c, r, t)).max().unwrap_or(i64::MAX);
+    let table = |b: &Bounds| (0..n * n).map(|i| [enough(i / n, i % n, b.pair[i]), least(i / n, b.least[i])]).collect();
+    bounds.iter().map(table).collect()
+}
+
 impl Stage {
     fn new(net: Compiled, bits: u8, bounds: &[Bounds], scale: f64) -> Stage {
-        let n = net.classes();
-        let scores: &Scores = net.scores();
-        let enough = |c: usize, k: usize, t: f64| match c == k {
-            true => i64::MIN,
-            // Never below zero: ties are not sure.
-            false => scores.at_least_above(c, k, div_up(if t > 0.0 { t } else { 0.0 }, scale)),
-        };
-        // Whatever the rival, so that one number is enough; offsets of rivals differ by less than one score.
-        let least = |c: usize, t: f64| (0..n).filter(|&r| r != c).map(|r| enough(c, r, t)).max().unwrap_or(i64::MAX);
-        let table = |b: &Bounds| {
-            (0..n * n).map(|i| [enough(i / n, i % n, b.pair[i]), least(i / n, b.least[i])]).collect::<Vec<_>>()
-        };
-        let tables = bounds.iter().map(table).collect();
+        let (n, scores) = (net.classes(), net.scores());
+        let tables = tables(scores, bounds, scale);
         let largest =
             |b: &Bounds, c: usize| (0..n).filter(|&k| k != c).map(|k| b.pair[c * n + k].max(0.0)).fold(0.0, f64::max);
         let enough = bounds.iter().map(|b| (0..n).map(|c| largest(b, c)).collect()).collect();

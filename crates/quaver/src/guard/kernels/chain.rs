@@ -19,7 +19,7 @@ use crate::num::Dyadic;
 
 /// A row of stored integers: `width` made by a stage, then constants.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Row {
+pub(in crate::guard) struct Row {
     pub width: usize,
     pub constants: Vec<u16>,
 }
@@ -31,7 +31,7 @@ impl Row {
 }
 
 /// What makes a row from the row before.
-pub(super) enum Stage {
+pub(in crate::guard) enum Stage {
     /// Products, and rounding unless it is the last.
     Layer(LayerSpec),
     /// Element i is the largest of `members[starts[i]..starts[i + 1]]`.
@@ -39,7 +39,7 @@ pub(super) enum Stage {
 }
 
 /// How the first integers are made.
-pub(super) struct Input {
+pub(in crate::guard) struct Input {
     pub quantizer: InputQuantizer,
     /// For each stored integer the input that it comes from; `None` where that is its own place.
     pub gathered: Option<Vec<u32>>,
@@ -48,7 +48,7 @@ pub(super) struct Input {
 }
 
 /// A net that was understood.
-pub(super) struct Chain {
+pub(in crate::guard) struct Chain {
     pub input: Input,
     /// The input of each stage, and what the last one makes if that is integers.
     pub rows: Vec<Row>,

@@ -44,7 +44,7 @@ pub(super) fn rounded_single(v: f32, lo: f32, hi: f32) -> u16 {
 
 /// What a formula computes before it clips and rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arithmetic {
+pub(in crate::guard) enum Arithmetic {
     /// factor n + shift, in binary64.
     Double,
     /// factor (n + shift), the sum rounded to float32, the product in float32: as runtimes scale accumulators.
@@ -84,7 +84,7 @@ impl Formula {
         let Thresholds { lo, hi, below, inner } = thresholds;
         let at = |n: i64| self.value(n as f64);
         let mut found = vec![];
-        for (&t, v) in inner.iter().zip(below + 1..) {
+        for (&t, v) in inner.iter().zip(thresholds.values()) {
             if at(t) < v {
                 // The formula reaches v one later.
                 let is_next = t < *hi && at(t + 1) >= v;

@@ -15,7 +15,7 @@ use crate::num::float32;
 
 /// How x is divided by the scale, and rounded.
 #[derive(Clone, Copy, Debug)]
-enum Quotient {
+pub(in crate::guard) enum Quotient {
     /// x (1 / s), in float32.
     MultiplySingle(f32),
     /// x (1 / s), in binary64.
@@ -28,11 +28,11 @@ enum Quotient {
 
 /// rne(clip(quotient)) + zero.
 #[derive(Clone, Copy, Debug)]
-struct Formula {
-    quotient: Quotient,
+pub(in crate::guard) struct Formula {
+    pub quotient: Quotient,
     /// What 0 becomes.
-    zero: i64,
-    high: u16,
+    pub zero: i64,
+    pub high: u16,
 }
 
 impl Formula {
@@ -72,18 +72,22 @@ impl Formula {
 }
 
 #[derive(Clone, Debug)]
-enum Method {
+pub(in crate::guard) enum Method {
     Formula(Formula),
     Table(Vec<f32>),
 }
 
 /// The quantizer of a network's input.
 #[derive(Clone, Debug)]
-pub(super) struct InputQuantizer(Method);
+pub(in crate::guard) struct InputQuantizer {
+    pub method: Method,
+    /// The formula that divides in float32, if it gives the same integers as well.
+    pub divides: Option<Formula>,
+}
 
 impl InputQuantizer {
     /// From what reaches each value above the smallest, and the quantizer's scale and zero point (less the smallest value) where they are known.
-    pub fn new(reached: &[Reached], parameters: Option<(f64, i64)>) -> Self {
+    pub(super) fn new(reached: &[Reached], parameters: Option<(f64, i64)>) -> Self {
         let thresholds: Vec<f32> = reached.iter().map(first).collect();
         // Local invariant: there are at most 65535 values above the smallest.
         let high = thresholds.len() as u16;
@@ -94,21 +98,22 @@ impl InputQuantizer {
             let divide = [Quotient::Single(single), Quotient::Double(scale)];
             multiply.into_iter().chain(divide).map(move |quotient| Formula { quotient, zero, high })
         });
-        match candidates.into_iter().find(|f| f.agrees(&thresholds)) {
-            Some(formula) => InputQuantizer(Method::Formula(formula)),
-            None => InputQuantizer(Method::Table(thresholds)),
-        }
+        let fitting: Vec<Formula> = candidates.filter(|f| f.agrees(&thresholds)).collect();
+        let divides = fitting.iter().find(|f| matches!(f.quotient, Quotient::Single(_))).copied();
+        let method = fitting.first().map_or(Method::Table(thresholds), |f| Method::Formula(*f));
+        InputQuantizer { method, divides }
     }
 
     /// For inputs that are integers in [lo, lo + high] already: others are rounded and clipped.
     pub fn of_integers(lo: i64, high: u16) -> Self {
-        InputQuantizer(Method::Formula(Formula { quotient: Quotient::Multiply(1.0), zero: -lo, high }))
+        let formula = Formula { quotient: Quotient::Multiply(1.0), zero: -lo, high };
+        InputQuantizer { method: Method::Formula(formula), divides: None }
     }
 
     /// Whether it is a formula, and not a search in a table.
     #[cfg(test)]
     pub fn is_formula(&self) -> bool {
-        matches!(self.0, Method::Formula(_))
+        matches!(self.method, Method::Formula(_))
     }
 
     /// The integers of some inputs.
@@ -124,7 +129,7 @@ impl InputQuantizer {
 
     #[inline(always)]
     fn each(&self, x: impl Iterator<Item = f32>, out: &mut [u16]) {
-        match &self.0 {
+        match &self.method {
             Method::Formula(f) => f.values(x, out),
             Method::Table(t) => x.zip(out).for_each(|(x, out)| {
                 let x = if x.is_nan() { x } else { x.clamp(f32::MIN, f32::MAX) };

@@ -8,7 +8,7 @@ use crate::net::LinearMap;
 
 /// What a layer makes: `groups` times `channels` channels at each of `positions` positions.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
+pub(in crate::guard) struct Shape {
     pub positions: usize,
     pub groups: usize,
     /// In one group.
@@ -79,7 +79,7 @@ impl Shape {
 }
 
 /// A layer as the chain describes it.
-pub(super) struct LayerSpec {
+pub(in crate::guard) struct LayerSpec {
     pub name: String,
     pub shape: Shape,
     /// Products of one output.

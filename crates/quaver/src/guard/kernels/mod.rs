@@ -12,18 +12,18 @@
 //! None: products are added in 32-bit integers in parts whose sums of magnitudes stay below 2^31 (`layer.rs`), and parts in binary64 below 2^53.
 
 mod accumulators;
-mod chain;
+pub(in crate::guard) mod chain;
 mod cuts;
 mod error;
 mod exact;
 pub mod float;
 mod float_dense;
-mod formula;
+pub(in crate::guard) mod formula;
 mod gather;
-mod input;
-mod layer;
+pub(in crate::guard) mod input;
+pub(in crate::guard) mod layer;
 mod portable;
-mod requantizer;
+pub(in crate::guard) mod requantizer;
 mod scores;
 mod selftest;
 mod simd;

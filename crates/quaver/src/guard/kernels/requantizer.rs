@@ -43,7 +43,7 @@ impl Channel {
 
 /// The formulas of a layer's channels; channels that no candidate fits keep their thresholds.
 #[derive(Clone, Debug)]
-pub(super) struct Requantizer {
+pub(in crate::guard) struct Requantizer {
     pub arithmetic: Arithmetic,
     /// For each channel.
     pub factors: Vec<f64>,
@@ -61,7 +61,7 @@ pub(super) struct Requantizer {
 
 impl Requantizer {
     /// From the channels, the largest value, and the value for the real number 0 (a hint).
-    pub fn new(channels: Vec<Channel>, high: u16, zero: u16) -> Self {
+    pub(super) fn new(channels: Vec<Channel>, high: u16, zero: u16) -> Self {
         let double = |lift| move |c: &Channel| Formula::fit(&c.thresholds, c.slope, high, lift);
         let single = |c: &Channel| Formula::fit_single(&c.thresholds, c.base, high, zero);
         let cost = |fits: &[Fit]| fits.iter().map(|f| f.as_ref().map_or(1 + EXCEPTIONS, |f| f.1.len())).sum::<usize>();

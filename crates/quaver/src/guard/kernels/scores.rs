@@ -70,7 +70,7 @@ impl Scores {
     }
 
     /// What is added to each class's accumulator to make its score.
-    pub(super) fn bases(&self) -> &[i64] {
+    pub(in crate::guard) fn bases(&self) -> &[i64] {
         &self.bases
     }
 

@@ -7,7 +7,7 @@ use super::exact::Line;
 const FACTORS: u32 = 32;
 /// A function of an accumulator n in [lo, hi] with values from `below` to `below` + the number of thresholds: the least n for each value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Thresholds {
+pub(in crate::guard) struct Thresholds {
     /// Smallest accumulator.
     pub lo: i64,
     /// Largest accumulator.
@@ -20,7 +20,7 @@ pub(super) struct Thresholds {
 
 impl Thresholds {
     /// Those of a chain of functions behind a line, for accumulators in [lo, hi]: `reached[v - 1]` says what reaches the value v.
-    pub fn new(line: &Line, reached: &[Reached], (lo, hi): (i64, i64)) -> Self {
+    pub(super) fn new(line: &Line, reached: &[Reached], (lo, hi): (i64, i64)) -> Self {
         let first = |r: &Reached| match r {
             Reached::Always => lo,
             Reached::Behind(cut) => line.first_within(*cut, lo, hi),
@@ -31,6 +31,12 @@ impl Thresholds {
         let inner = reached[below..inside].iter().map(first).collect();
         // Local invariant: there are at most 65535 values above the smallest.
         Thresholds { lo, hi, below: below as u16, inner }
+    }
+
+    /// The values that the thresholds are of.
+    pub fn values(&self) -> impl Iterator<Item = u16> + use<> {
+        // Local invariant: the value that a threshold is of fits into 16 bits; the one behind the last need not.
+        (u32::from(self.below) + 1..).map(|v| v as u16)
     }
 
     /// The value at an accumulator, by its definition.
@@ -65,7 +71,7 @@ impl Thresholds {
 
     /// What factor n + shift has to reach at each threshold.
     fn places(&self, lift: u16) -> impl Iterator<Item = (f64, i64)> {
-        self.inner.iter().zip(self.below + 1..).map(move |(&t, v)| (f64::from(v) - f64::from(lift) - 0.5, t))
+        self.inner.iter().zip(self.values()).map(move |(&t, v)| (f64::from(v) - f64::from(lift) - 0.5, t))
     }
 
     /// Float32 factors m around the middle of those for which m R(n + base) has every threshold in its place.
