@@ -11,7 +11,7 @@ use quaver::verify::{self, Milp};
 use crate::session::fail;
 
 /// What to do about a missing library.
-const CURE: &str =
+pub const CURE: &str =
     "install it for your python3 (pip install 'highspy==1.15.*'), or name the library with --highs PATH/libhighs.so.1";
 
 /// How claims are decided.

@@ -3,14 +3,14 @@
 
 #[path = "common/random_nets.rs"]
 mod random_nets;
+#[path = "common/highs.rs"]
+mod solver;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quaver::lp::{
-    Column, Highs, Micro, MilpStatus, Program, RelaxationAnswer, Solver, find_highs, safe_bound, safe_infeasible,
-};
+use quaver::lp::{Column, Highs, Micro, MilpStatus, Program, RelaxationAnswer, Solver, safe_bound, safe_infeasible};
 use quaver::net::{Net, execute_all};
 use quaver::num::Ratio;
 use quaver::property::{Constraint, Polyhedron, Query, Region, Robustness, Ties};
@@ -18,19 +18,7 @@ use quaver::verify::{Answers, BigM, Engine, Milp, Options, Verdict, Verifier};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use random_nets::{Kind, enumerate, lowered, random_net, random_region};
-
-/// HiGHS, or a message that the test is skipped.
-fn highs() -> Option<Arc<dyn Solver>> {
-    let python = std::env::var("QUAVER_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let loaded = find_highs(&python).map_err(|e| e.to_string());
-    match loaded.and_then(|path| Highs::load(Some(&path)).map_err(|e| e.to_string())) {
-        Ok(highs) => Some(Arc::new(highs)),
-        Err(why) => {
-            println!("skipped: {why}");
-            None
-        }
-    }
-}
+use solver::highs;
 
 fn options(solver: &Arc<dyn Solver>, bounds: BigM, answers: Answers) -> Options {
     let milp = Milp { solver: solver.clone(), bounds, attack: false, answers };

@@ -27,12 +27,15 @@ pub struct Found {
 
 /// The bounds of one quantized network.
 pub struct Work<'w> {
-    problem: &'w Problem,
-    compared: &'w Compared,
+    pub problem: &'w Problem,
+    pub compared: &'w Compared,
     /// The rows of data, and what the quantized network gives for them, in real numbers.
     rows: Option<(&'w Rows, Vec<f64>)>,
     seed: u64,
     pub found: Vec<Found>,
+    pub begun: Instant,
+    /// Seconds, and the mean bound on a class from then on.
+    pub over_time: Vec<(f64, f64)>,
 }
 
 /// Rows of data for which the class is guaranteed.
@@ -60,14 +63,28 @@ fn scores(rows: &Rows, quantized: &Quantized, compared: &Compared) -> Vec<f64> {
 }
 
 impl<'w> Work<'w> {
-    /// The first bounds, and what rows of data show.
-    pub fn new(problem: &'w Problem, quantized: &'w Quantized, compared: &'w Compared, seed: u64) -> Result<Self> {
-        let fresh = |proved| Found { proved, shown: Shown::new(compared.classes()) };
-        let found = Self::bounds(problem, compared)?.into_iter().map(fresh).collect();
+    /// What rows of data show; nothing is proved yet.
+    pub fn new(problem: &'w Problem, quantized: &'w Quantized, compared: &'w Compared, seed: u64) -> Self {
+        let n = compared.classes();
+        let nothing: Vec<f64> = (0..n * n).map(|i| if i % (n + 1) == 0 { 0.0 } else { f64::INFINITY }).collect();
+        let fresh = || Found {
+            proved: Bounds { pair: nothing.clone(), least: nothing.clone() },
+            shown: Shown::new(compared.classes()),
+        };
+        let found = (0..problem.cells.len()).map(|_| fresh()).collect();
+        let begun = Instant::now();
         let rows = problem.rows.as_ref().map(|rows| (rows, scores(rows, quantized, compared)));
-        let mut work = Work { problem, compared, rows, seed, found };
+        let mut work = Work { problem, compared, rows, seed, found, begun, over_time: vec![] };
         work.rows_show();
-        Ok(work)
+        work
+    }
+
+    /// The first bounds.
+    pub fn begin(&mut self) -> Result<()> {
+        let first = Self::bounds(self.problem, self.compared)?;
+        self.found.iter_mut().zip(first).for_each(|(f, b)| f.proved.meet(&b));
+        self.note_time();
+        Ok(())
     }
 
     /// Proved bounds for each cell.
@@ -124,8 +141,20 @@ impl<'w> Work<'w> {
             let better = Self::proved(self.problem, self.compared, (boxes, &self.found), left(deadline))?;
             self.found.iter_mut().zip(better).for_each(|(f, b)| f.proved.meet(&b));
             self.say(bar);
+            self.note_time();
         }
         Ok(())
+    }
+
+    /// Remembers the mean bound on a class.
+    pub fn note_time(&mut self) {
+        let n = self.compared.classes();
+        let of = |c: usize| {
+            let all =
+                self.found.iter().flat_map(|f| (0..n).filter(move |k| *k != c).map(move |k| f.proved.least[c * n + k]));
+            all.fold(0.0, f64::max)
+        };
+        self.over_time.push((self.begun.elapsed().as_secs_f64(), (0..n).map(of).sum::<f64>() / n as f64));
     }
 
     /// Looks for disagreements with larger leads, for pairs with the largest gaps first.

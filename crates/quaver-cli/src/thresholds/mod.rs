@@ -2,6 +2,7 @@
 
 mod bound;
 mod problem;
+mod programs;
 mod report;
 
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub struct Args {
     quantized: Vec<PathBuf>,
     #[command(flatten, next_help_heading = "Which inputs, and how long")]
     problem: problem::Args,
+    #[command(flatten, next_help_heading = "How")]
+    engine: programs::Args,
     /// Print the bound d for each class, or for each pair of classes
     #[arg(long, value_enum, default_value_t = Per::Class)]
     per: Per,
@@ -59,17 +62,25 @@ enum Per {
 pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let problem = Problem::new(&args.problem, &args.float, &args.quantized, session)?;
     let report = report::Report { args, problem: &problem };
+    let milp = args.engine.milp()?;
     report.begin(session)?;
     let mut all = vec![];
     for q in &problem.quantized {
         let start = Instant::now();
         let compared = problem.compared(q)?;
         let bar = progress::spinner();
-        let mut work = Work::new(&problem, q, &compared, args.seed)?;
-        let first = start.elapsed().as_secs_f64();
-        work.improve(args.problem.timeout, args.gap, &bar)?;
+        let mut work = Work::new(&problem, q, &compared, args.seed);
+        let (mut told, mut first) = (None, 0.0);
+        match &milp {
+            Some(milp) => told = Some(programs::improve(&mut work, milp, args.per, args.problem.timeout)?),
+            None => {
+                work.begin()?;
+                first = start.elapsed().as_secs_f64();
+                work.improve(args.problem.timeout, args.gap, &bar)?;
+            }
+        }
         bar.finish_and_clear();
-        report.show(q, &work, (first, start.elapsed().as_secs_f64()), session)?;
+        report.show(q, &work, told.as_ref(), (first, start.elapsed().as_secs_f64()), session)?;
         all.push(work.found.into_iter().map(|f| f.proved).collect());
     }
     match &args.output {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::bound::{Found, Work, pairs};
 use super::problem::{Problem, Quantized};
+use super::programs::Told;
 use super::{Args, Per};
 use crate::format::{self, Table, number};
 use crate::session::Session;
@@ -52,9 +53,16 @@ impl Report<'_> {
         float.assumptions.iter().try_for_each(|assumption| session.say(format!("assumes {assumption}")))
     }
 
-    pub fn show(&self, q: &Quantized, work: &Work<'_>, seconds: (f64, f64), session: &mut Session<'_>) -> Result<()> {
+    pub fn show(
+        &self,
+        q: &Quantized,
+        work: &Work<'_>,
+        told: Option<&Told>,
+        seconds: (f64, f64),
+        session: &mut Session<'_>,
+    ) -> Result<()> {
         if session.json {
-            return self.json(q, work, seconds, session);
+            return self.json(q, work, told, seconds, session);
         }
         let bits = q.bits.map_or(String::new(), |b| format!(", {b} bits"));
         session.say(format!("{} under profile {}{bits}", q.path.display(), q.lowered.profile))?;
@@ -71,6 +79,7 @@ impl Report<'_> {
             seconds.0,
             seconds.1
         ))?;
+        told.map_or(Ok(()), |told| programs(work, told, session))?;
         let Some(g) = work.guaranteed() else { return Ok(()) };
         let percent = |part: usize| format::percent(part as u64, g.rows as u64);
         session.say(format!(
@@ -101,7 +110,14 @@ impl Report<'_> {
         table
     }
 
-    fn json(&self, q: &Quantized, work: &Work<'_>, (first, all): (f64, f64), session: &mut Session<'_>) -> Result<()> {
+    fn json(
+        &self,
+        q: &Quantized,
+        work: &Work<'_>,
+        told: Option<&Told>,
+        (first, all): (f64, f64),
+        session: &mut Session<'_>,
+    ) -> Result<()> {
         let cell = |f: &Found| {
             let numbers = |x: &[f64]| x.iter().map(|x| x.is_finite().then_some(*x)).collect::<Vec<_>>();
             let bounds = |b: &Bounds| json!({ "pair": numbers(&b.pair), "least": numbers(&b.least) });
@@ -117,12 +133,35 @@ impl Report<'_> {
             "seconds": all,
             "mean_proved": upper,
             "mean_occurs": lower,
+            "over_time": work.over_time.iter().map(|(t, d)| (t, d.is_finite().then_some(d))).collect::<Vec<_>>(),
+            "reported": told.map(|t| &t.reported),
             "rows": guaranteed.map(|g| g.rows),
             "same": guaranteed.map(|g| g.same),
             "guaranteed": guaranteed.map(|g| g.sure),
             "cells": work.found.iter().map(cell).collect::<Vec<_>>(),
         }))
     }
+}
+
+/// What there is to say of programs.
+fn programs(work: &Work<'_>, told: &Told, session: &mut Session<'_>) -> Result<()> {
+    let [columns, rows, integers] = told.sizes;
+    session.say(format!("  programs of {columns} columns ({integers} of them integers) and {rows} rows"))?;
+    // At most a line: when the mean has fallen by a tenth.
+    let mut said: Vec<(f64, f64)> = vec![];
+    for &(t, d) in work.over_time.iter().filter(|s| s.1.is_finite()) {
+        if said.last().is_none_or(|last| d < 0.9 * last.1) {
+            said.push((t, d));
+        }
+    }
+    let steps: Vec<String> = said.iter().map(|(t, d)| format!("{} after {t:.1} s", number(*d))).collect();
+    session.say(format!("  mean d proved: {}", steps.join(", ")))?;
+    let reported: Vec<f64> = told.reported.iter().copied().flatten().collect();
+    if reported.is_empty() {
+        return Ok(());
+    }
+    let mean = reported.iter().map(|r| r.max(0.0)).sum::<f64>() / reported.len() as f64;
+    session.say(format!("  mean d that the solver reports, which is no proof: {}", number(mean)))
 }
 
 /// A lead; none where there is no disagreement.

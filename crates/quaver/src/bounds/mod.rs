@@ -23,6 +23,7 @@ use crate::property::Region;
 
 pub use backward::lower_bounds;
 pub(crate) use claim::{Claim, Journal};
+pub(crate) use difference::TwinRanges;
 pub use interval::{interval, interval_until};
 pub use relax::{Ends, Line, Lines, relax};
 pub(crate) use sharpen::{Effort, ProvedPart};

@@ -12,6 +12,7 @@ pub mod kernels;
 mod local;
 pub mod onnx;
 pub mod plan;
+pub mod programs;
 pub mod refute;
 pub mod run;
 pub mod thresholds;

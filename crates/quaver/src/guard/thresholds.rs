@@ -103,7 +103,7 @@ impl Compared {
     }
 
     /// The lead of c over k in q, in real units.
-    fn lead(&self, c: usize, k: usize) -> Terms {
+    pub(super) fn lead(&self, c: usize, k: usize) -> Terms {
         vec![(self.classes + c, self.scale), (self.classes + k, -self.scale)]
     }
 

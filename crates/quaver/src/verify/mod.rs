@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub use anomaly::{Autoencoder, ScoreBounds, ScoreWitness};
 pub use decide::Verifier;
 pub use enclose::Terms;
-pub use milp::{Answers, BigM, Milp};
+pub use milp::{Answers, BigM, Lead, LeadBound, LeadMilp, LeadPrograms, Milp, Relations};
 pub use peak::Peak;
 
 use crate::bounds::Until;

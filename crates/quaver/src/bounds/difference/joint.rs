@@ -51,6 +51,22 @@ impl Joint {
         if coefficient > 0.0 { &self.lower } else { &self.upper }
     }
 
+    /// Bounds on v' - v from bounds on u and u'.
+    ///
+    /// # Claim
+    /// For all arguments within their bounds that the joint holds of, v' - v is between the ends.
+    ///
+    /// # Rounding
+    /// Outward; infinite where nothing is known.
+    pub fn value_range(&self, arguments: [(f64, f64); 2]) -> (f64, f64) {
+        let beside = arguments[self.beside];
+        let ends = |p: &Plane| if p.beside >= 0.0 { (beside.0, beside.1) } else { (beside.1, beside.0) };
+        let (lower, upper) = (&self.lower, &self.upper);
+        let least = add_down(mul_down(lower.slope, self.range.0), mul_down(lower.beside, ends(lower).0));
+        let most = add_up(mul_up(upper.slope, self.range.1), mul_up(upper.beside, ends(upper).1));
+        (add_down(least, lower.offset), add_up(most, upper.offset))
+    }
+
     /// How much of two coefficients may go to the difference: with c on v and c' on v', t (v' - v) is taken out so that one of them becomes zero.
     ///
     /// 0 where signs are equal or nothing is known of the difference.

@@ -17,7 +17,7 @@ use super::backward::{self, Collector, Functionals, Sums};
 use super::tuned::TwinUse;
 use super::{Analysis, Bounds, NoBounds, Prepared, Until};
 use crate::net::{Net, NodeId, Op, Patch, Pointwise, ScalarFn, Step};
-use crate::num::round::U64;
+use crate::num::round::{U64, mul_down, mul_up, sub_down, sub_up};
 pub(crate) use joint::Joint;
 use joint::{Context, Units};
 
@@ -28,6 +28,15 @@ pub(crate) struct Twins {
     pub arguments: [NodeId; 2],
     /// What 1 is worth in both, by element.
     units: Vec<Units>,
+}
+
+/// Bounds on the differences of the values of two twins.
+pub(crate) struct TwinRanges {
+    pub nodes: [NodeId; 2],
+    /// What 1 is worth in both values, by element.
+    pub units: Vec<[f64; 2]>,
+    /// Bounds on the second value less the first one, in these units.
+    pub ranges: Vec<(f64, f64)>,
 }
 
 /// What an analysis knows about two twins, by element.
@@ -209,6 +218,35 @@ impl Functionals {
                 self.arrive(id, back.patch, b);
             }
         }
+    }
+}
+
+impl Prepared<'_> {
+    /// Bounds on the differences of all twins, in the order of the net.
+    ///
+    /// # Claim
+    /// For every execution that the analysis's bounds hold of, each difference is within its range.
+    ///
+    /// # Rounding
+    /// Outward.
+    pub(crate) fn twin_ranges(&self, analysis: &Analysis) -> Vec<TwinRanges> {
+        let of = |twins: &Twins| {
+            let joints = &analysis.differences[twins.nodes[1].0].as_ref()?.joints;
+            let scaled = |(lo, hi): (f64, f64), k: f64| (mul_down(k, lo), mul_up(k, hi));
+            let within =
+                |id: NodeId, i: usize, k: f64| scaled((analysis.bounds[id.0].lo[i], analysis.bounds[id.0].hi[i]), k);
+            let range = |(i, joint): (usize, &Joint)| {
+                let Units { argument, value, .. } = twins.units[i];
+                let [v, w] = [0, 1].map(|n| within(twins.nodes[n], i, value[n]));
+                let apart = (sub_down(w.0, v.1), sub_up(w.1, v.0));
+                let found = joint.value_range([0, 1].map(|n| within(twins.arguments[n], i, argument[n])));
+                // What is no number is no bound.
+                (if found.0 > apart.0 { found.0 } else { apart.0 }, if found.1 < apart.1 { found.1 } else { apart.1 })
+            };
+            let ranges = joints.iter().enumerate().map(range).collect();
+            Some(TwinRanges { nodes: twins.nodes, units: twins.units.iter().map(|u| u.value).collect(), ranges })
+        };
+        self.twins.iter().flatten().filter_map(of).collect()
     }
 }
 

@@ -1,8 +1,8 @@
 //! A net and a forbidden polyhedron as a mixed-integer program.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
-use super::function::{binary, tie};
+use super::function::{Shape, binary, tie};
 use super::sum::{Element, Sum};
 use crate::bounds::Bounds;
 use crate::lp::{Column, Program};
@@ -28,17 +28,37 @@ pub(super) struct Encoder<'e> {
     elements: Vec<Vec<Option<Element>>>,
     /// Values that only a scalar function reads.
     written_out: Vec<bool>,
+    style: Style,
+}
+
+/// How steps of integers are written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Style {
+    /// Integers are real numbers, which leaves a parallelogram of each step's stairs.
+    pub relaxed: bool,
+    /// Clipping at the upper end is a line, without a 0-1 column, where that adds less than this to the value, in real units.
+    pub trapezoid: f64,
+}
+
+impl Style {
+    /// Integers are integers.
+    pub const EXACT: Style = Style { relaxed: false, trapezoid: 0.0 };
 }
 
 impl<'e> Encoder<'e> {
-    pub fn new(net: &'e Net, bounds: &'e [Bounds], start: NodeId) -> Self {
+    pub fn new(net: &'e Net, bounds: &'e [Bounds], start: NodeId, style: Style) -> Self {
         let elements = bounds.iter().map(|b| vec![None; b.lo.len()]).collect();
         let mut written_out = vec![true; bounds.len()];
         for node in net.nodes() {
             let by_function = matches!(node.op, Op::Pointwise(_));
             node.arguments().iter().for_each(|a| written_out[a.0] &= by_function);
         }
-        Encoder { net, bounds, start, program: Program::new(), elements, written_out }
+        Encoder { net, bounds, start, program: Program::new(), elements, written_out, style }
+    }
+
+    /// Bounds on a value, and its grid.
+    pub fn about(&self, id: NodeId) -> (&'e Bounds, Grid) {
+        (&self.bounds[id.0], self.net.node(id).grid)
     }
 
     /// The elements of the start; `None` where nothing depends on one.
@@ -78,6 +98,11 @@ impl<'e> Encoder<'e> {
     /// A column for an element.
     fn column(&mut self, id: NodeId, i: usize, integer: bool) -> Element {
         let (lo, hi) = (self.bounds[id.0].lo[i], self.bounds[id.0].hi[i]);
+        self.between((lo, hi), integer)
+    }
+
+    fn between(&mut self, (lo, hi): (f64, f64), integer: bool) -> Element {
+        let integer = integer && !self.style.relaxed;
         Element::Column(self.program.add_column(Column { lo, hi, cost: 0.0, integer }))
     }
 
@@ -97,7 +122,7 @@ impl<'e> Encoder<'e> {
             }
         }
         if a.rounding == Rounding::Exact && self.written_out[id.0] {
-            return Element::Sum(Rc::new(sum));
+            return Element::Sum(Arc::new(sum));
         }
         let y = self.column(id, i, false);
         let slack = slack_bound(&a.rounding, i, magnitude);
@@ -111,17 +136,19 @@ impl<'e> Encoder<'e> {
         let grids = (self.net.node(p.input).grid, self.net.node(id).grid);
         let f = p.functions.at(i);
         let y = self.column(id, i, grids.1 == Grid::Integer);
+        let unit = self.net.node(id).quantization.as_ref().map_or(1.0, |q| *q.scale.at(i));
+        let shape = Shape { grids, relaxed: self.style.relaxed, trapezoid: self.style.trapezoid / unit };
         let lower = f.segments(false, l, u, grids.0);
         if !f.is_band() {
-            tie(&mut self.program, &lower, grids, &x, &y);
+            tie(&mut self.program, &lower, shape, &x, &y);
             return y;
         }
         // Anything between the two ends.
         for (side, segments) in [(1.0, lower), (-1.0, f.segments(true, l, u, grids.0))] {
             let (lo, hi) = (segments[0].value.0, segments[segments.len() - 1].value.1);
             let integer = grids.1 == Grid::Integer;
-            let end = Element::Column(self.program.add_column(Column { lo, hi, cost: 0.0, integer }));
-            tie(&mut self.program, &segments, grids, &x, &end);
+            let end = self.between((lo, hi), integer);
+            tie(&mut self.program, &segments, shape, &x, &end);
             Sum::constant(0.0).with(&end, side).with(&y, -side).not_positive(&mut self.program);
         }
         y

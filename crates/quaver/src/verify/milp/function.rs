@@ -5,6 +5,17 @@ use crate::lp::{Column, Program};
 use crate::net::{Grid, Segment};
 use crate::num::round::{add_up, mul_down, mul_up, sub_down, sub_up};
 
+/// What a function's argument and value are, and how it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Of the argument and the value.
+    pub grids: (Grid, Grid),
+    /// See [`super::encode::Style`]: integers may be any numbers between.
+    pub relaxed: bool,
+    /// See [`super::encode::Style`]; in units of the value.
+    pub trapezoid: f64,
+}
+
 /// How far a rounding step of real arguments may be from a straight band and still be written as one.
 const NEARLY: f64 = 1e-6;
 
@@ -17,17 +28,20 @@ pub(super) fn binary(program: &mut Program) -> Element {
 ///
 /// # Claim
 /// For every x on the grid and y = f(x) there are values of the new columns that satisfy all rows. Over the integers nothing else satisfies
-/// them; over the reals a jump's place may take both values, and an almost evenly spaced step may jump 1e-6 of a step early or late.
+/// them; over the reals a jump's place may take both values, and an almost evenly spaced step may jump 1e-6 of a step early or late. Relaxed ones leave
+/// more.
 ///
 /// # Source
 /// Huang et al., Towards Efficient Verification of Quantized Neural Networks (AAAI 2024), formulas 7 to 11: rounding as an integer in a
-/// band of width 1 and clipping by 0-1 variables are [`band`]; [`ladder`] takes every other step.
-pub(super) fn tie(program: &mut Program, segments: &[Segment], grids: (Grid, Grid), x: &Element, y: &Element) {
+/// band of width 1 and clipping by 0-1 variables are [`Band`]; [`ladder`] takes every other step. Kabaha and Drachsler Cohen, Quantization with Guaranteed
+/// Floating-Point Neural Network Classifications (OOPSLA 2025), equations 2 to 4: the same band with real values is their parallelogram, and clipping without
+/// a 0-1 variable their trapezoid.
+pub(super) fn tie(program: &mut Program, segments: &[Segment], shape: Shape, x: &Element, y: &Element) {
     match segments {
         _ if matches!(x, Element::Constant(_)) => constant(program, segments, y),
         [only] => line(program, only, x, y),
-        _ if segments.iter().all(|s| s.slope == 0.0) => match Band::fit(segments, grids) {
-            Some(band) => band.tie(program, segments, x, y),
+        _ if segments.iter().all(|s| s.slope == 0.0) => match Band::fit(segments, shape) {
+            Some(band) => band.tie(program, segments, shape.trapezoid, x, y),
             None => ladder(program, segments, x, y),
         },
         [a, b] if a.value.0 == a.value.1 && b.value.0 == b.value.1 => hinge(program, a, b, x, y),
@@ -131,12 +145,12 @@ struct Band {
 }
 
 impl Band {
-    /// The band of a step with three values or more, if it has one that leaves no other integer.
+    /// The band of a step with three values or more, if it has one that leaves no other integer (any, where values need not be integers).
     ///
     /// # Claim
     /// For every segment but the first, value <= slope from + high; for every one but the last, value >= slope to + low; over integer arguments
     /// also value + 1 > slope to + high for every one but the last, and value - 1 < slope from + low for every one but the first.
-    fn fit(segments: &[Segment], (argument, result): (Grid, Grid)) -> Option<Band> {
+    fn fit(segments: &[Segment], Shape { grids: (argument, result), relaxed, .. }: Shape) -> Option<Band> {
         let n = segments.len();
         if n < 3 || result != Grid::Integer || segments.iter().any(|s| s.value.0.fract() != 0.0) {
             return None;
@@ -147,7 +161,11 @@ impl Band {
         let low = earlier.iter().map(|s| sub_down(s.value.0, mul_up(slope, s.to))).fold(f64::INFINITY, f64::min);
         let room_above = earlier.iter().map(|s| s.value.0 + 1.0 - slope * s.to - high).fold(f64::INFINITY, f64::min);
         let room_below = later.iter().map(|s| slope * s.from + low - s.value.0 + 1.0).fold(f64::INFINITY, f64::min);
-        let least = if argument == Grid::Integer { 1e-9 } else { -NEARLY };
+        let least = match argument {
+            _ if relaxed => f64::NEG_INFINITY,
+            Grid::Integer => 1e-9,
+            Grid::Float32 | Grid::Real => -NEARLY,
+        };
         let (first, last) = (&segments[0], &segments[n - 1]);
         let below = sub_up(first.value.1, sub_down(mul_down(slope, first.from), -high));
         let above = sub_up(add_up(mul_up(slope, last.to), low), last.value.0);
@@ -155,7 +173,7 @@ impl Band {
         (slope > 0.0 && room_above.min(room_below) > least).then_some(Band { slope, low, high, clipped })
     }
 
-    fn tie(&self, program: &mut Program, segments: &[Segment], x: &Element, y: &Element) {
+    fn tie(&self, program: &mut Program, segments: &[Segment], trapezoid: f64, x: &Element, y: &Element) {
         let (first, last) = (segments[0].value.0, segments[segments.len() - 1].value.1);
         let rise = sub_up(last, first);
         let mut upper = Sum::constant(-self.high).with(y, 1.0).with(x, -self.slope);
@@ -166,6 +184,10 @@ impl Band {
             Sum::constant(-first).with(y, 1.0).with(&d, -rise).not_positive(program);
         }
         upper.not_positive(program);
+        if let Some((slope, low)) = self.below_all(segments).filter(|line| self.lost(segments, line) < trapezoid) {
+            Sum::constant(low).with(y, -1.0).with(x, slope).not_positive(program);
+            return;
+        }
         let mut lower = Sum::constant(self.low).with(y, -1.0).with(x, self.slope);
         if self.clipped.1 > 0.0 {
             // e = 1 on the last value.
@@ -174,6 +196,25 @@ impl Band {
             Sum::constant(first).with(y, -1.0).with(&e, rise).not_positive(program);
         }
         lower.not_positive(program);
+    }
+}
+
+impl Band {
+    /// Where the last value is clipped, a line below all values that has it at the last argument: slope and value at zero.
+    ///
+    /// # Why
+    /// Where the value is constant, it is least far above a rising line at the last argument.
+    fn below_all(&self, segments: &[Segment]) -> Option<(f64, f64)> {
+        let (first, last) = (&segments[0], &segments[segments.len() - 1]);
+        let slope = (last.value.0 - first.value.0) / (last.to - first.to);
+        let low = segments.iter().map(|s| sub_down(s.value.0, mul_up(slope, s.to))).fold(f64::INFINITY, f64::min);
+        (self.clipped.1 > 0.0 && slope >= 0.0 && slope.is_finite()).then_some((slope, low))
+    }
+
+    /// How much such a line is below the last value where that begins; a hint.
+    fn lost(&self, segments: &[Segment], (slope, low): &(f64, f64)) -> f64 {
+        let last = &segments[segments.len() - 1];
+        last.value.0 - (slope * last.from + low)
     }
 }
 

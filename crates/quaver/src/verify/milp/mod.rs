@@ -8,9 +8,13 @@
 //! Huang et al., Towards Efficient Verification of Quantized Neural Networks (AAAI 2024); Cheng, Nuehrenberg and Ruess, Maximum Resilience of
 //! Artificial Neural Networks (ATVA 2017) for big-M. `docs/milp.md` sets their formulas beside our rows.
 
+mod branch;
 mod encode;
 mod function;
+mod lead;
+mod least;
 mod question;
+mod start;
 mod sum;
 #[cfg(test)]
 mod tests;
@@ -19,6 +23,7 @@ mod tree;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::lead::{Lead, LeadBound, LeadMilp, LeadPrograms, Relations};
 use self::question::Question;
 use self::tree::{Ended, Judge, Tree};
 use super::attack::Attack;
@@ -214,7 +219,7 @@ impl Programs<'_> {
                 return Err("time limit".into());
             }
             let answer = solver.search(&question.feasibility(fractional), left);
-            let found = answer.point.as_ref().map(|p| question.start_values(p));
+            let found = answer.point.as_ref().map(|p| question.start.values(p));
             if let Some(witness) = found.and_then(|x| self.confirm(view, &x)) {
                 return Ok(Some(witness));
             }

@@ -1,6 +1,7 @@
 //! One forbidden polyhedron of one net: can the largest excess of its rows be small enough?
 
-use super::encode::Encoder;
+use super::encode::{Encoder, Style};
+use super::start::Start;
 use super::sum::{Element, Sum};
 use crate::bounds::Bounds;
 use crate::lp::{Column, Program};
@@ -17,10 +18,7 @@ pub(super) struct Question {
     integral: bool,
     /// Whether t = 0 is not forbidden either.
     strict: bool,
-    /// Where each element of the start is, and its bounds.
-    start: Vec<Option<Element>>,
-    start_bounds: Bounds,
-    start_grid: Grid,
+    pub start: Start,
     /// For each column, whether it is an element of the start.
     is_start: Vec<bool>,
 }
@@ -36,14 +34,14 @@ impl Question {
         let integers = |r: &Row| r.bound.fract() == 0.0 && r.is_exact() && r.terms.iter().all(|t| t.1.fract() == 0.0);
         let integral = net.node(view.observed).grid == Grid::Integer && goal.stated().iter().all(integers);
         let strict = !goal.stated().is_empty() && goal.stated().iter().all(|r| r.strict);
-        let mut encoder = Encoder::new(net, bounds, start);
+        let mut encoder = Encoder::new(net, bounds, start, Style::EXACT);
         let mut rows = vec![];
         let mut ends = (f64::NEG_INFINITY, f64::NEG_INFINITY);
         for row in goal.stated() {
             // Among integers, sum < bound is sum <= bound - 1.
             let less = if integral && row.strict && !strict { 1.0 } else { 0.0 };
             let bound = sub_up(row.bound_within(observed), less);
-            let (lo, hi) = range(row, observed);
+            let (lo, hi) = range(&row.terms, observed);
             ends = (ends.0.max(sub_down(lo, bound)), ends.1.max(sub_up(hi, bound)));
             let mut sum = Sum::constant(-bound);
             row.terms.iter().for_each(|&(i, a)| sum.add(&encoder.element(view.observed, i), a));
@@ -56,15 +54,11 @@ impl Question {
         for sum in rows {
             sum.with(&Element::Column(excess), -1.0).not_positive(&mut encoder.program);
         }
-        let (start_bounds, start_grid) = (bounds[start.0].clone(), net.node(start).grid);
-        let (start, program) = (encoder.start_elements().to_vec(), encoder.program);
+        let start = Start::of(&encoder, start);
+        let program = encoder.program;
         let mut is_start = vec![false; program.columns.len()];
-        for element in start.iter().flatten() {
-            if let Element::Column(j) = element {
-                is_start[*j] = true;
-            }
-        }
-        Question { program, excess, integral, strict, start, start_bounds, start_grid, is_start }
+        start.columns().for_each(|j| is_start[j] = true);
+        Question { program, excess, integral, strict, start, is_start }
     }
 
     /// The program that has a point only if something forbidden may occur, without a cost. With a `fractional` start fewer columns are integers:
@@ -91,39 +85,11 @@ impl Question {
         }
         if self.integral { bound.ceil() } else { bound }
     }
-
-    /// The values of the start, if the bounds of a program's columns leave only one for each.
-    pub fn only_start(&self, program: &Program) -> Option<Vec<f64>> {
-        let b = &self.start_bounds;
-        let of = |(i, e): (usize, &Option<Element>)| match e {
-            Some(Element::Column(j)) => (program.columns[*j].lo, program.columns[*j].hi),
-            Some(Element::Constant(c)) => (*c, *c),
-            // Nothing that the goal is about depends on it.
-            Some(Element::Sum(_)) | None => (b.lo[i], b.lo[i]),
-        };
-        let ends = self.start.iter().enumerate().map(of);
-        ends.map(|(lo, hi)| (lo == hi).then_some(lo)).collect()
-    }
-
-    /// The values of the start at a point of the program, on their grid: a hint.
-    pub fn start_values(&self, point: &[f64]) -> Vec<f64> {
-        let b = &self.start_bounds;
-        let of = |(i, e): (usize, &Option<Element>)| {
-            let x = match e {
-                Some(Element::Column(j)) => point[*j],
-                Some(Element::Constant(c)) => *c,
-                Some(Element::Sum(_)) | None => b.lo[i],
-            };
-            let x = if self.start_grid == Grid::Integer { x.round() } else { f64::from(x as f32) };
-            x.clamp(b.lo[i], b.hi[i])
-        };
-        self.start.iter().enumerate().map(of).collect()
-    }
 }
 
-/// Bounds on the sum of a row from bounds on its elements.
-fn range(row: &Row, x: &Bounds) -> (f64, f64) {
-    row.terms.iter().fold((0.0, 0.0), |(lo, hi), &(i, a)| {
+/// Bounds on the sum of terms from bounds on the elements.
+pub(super) fn range(terms: &[(usize, f64)], x: &Bounds) -> (f64, f64) {
+    terms.iter().fold((0.0, 0.0), |(lo, hi), &(i, a)| {
         let (least, most) = if a >= 0.0 { (x.lo[i], x.hi[i]) } else { (x.hi[i], x.lo[i]) };
         (add_down(lo, mul_down(a, least)), add_up(hi, mul_up(a, most)))
     })

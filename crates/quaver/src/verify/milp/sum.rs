@@ -1,6 +1,6 @@
 //! Rows that the exact network implies: sums of values whose coefficients may not be floats.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::lp::Program;
 use crate::num::round::{add_down, add_up, mul_down, mul_up, sub_down, sub_up};
@@ -13,7 +13,7 @@ pub(super) enum Element {
     /// A column.
     Column(usize),
     /// A sum that has no column of its own: it is written out wherever it is read.
-    Sum(Rc<Sum>),
+    Sum(Arc<Sum>),
 }
 
 /// A sum of columns and a constant, whose coefficients are each between two floats.

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::function::tie;
+use super::function::{Shape, tie};
 use super::sum::Element;
 use crate::lp::{Column, Program};
 use crate::net::{Cut, Grid, Piecewise, ScalarFn, Step};
@@ -15,7 +15,8 @@ fn program(f: &ScalarFn, l: f64, u: f64, grids: (Grid, Grid)) -> Program {
     let ends = (f.value_down(l), f.value_up(u));
     p.add_column(Column { lo: l, hi: u, cost: 0.0, integer: integer(grids.0) });
     p.add_column(Column { lo: ends.0, hi: ends.1, cost: 0.0, integer: integer(grids.1) });
-    tie(&mut p, &f.segments(false, l, u, grids.0), grids, &Element::Column(0), &Element::Column(1));
+    let shape = Shape { grids, relaxed: false, trapezoid: 0.0 };
+    tie(&mut p, &f.segments(false, l, u, grids.0), shape, &Element::Column(0), &Element::Column(1));
     p
 }
 
