@@ -1,6 +1,7 @@
 //! `quaver quantize`: a float model with fewer bits. What the methods share is here; each has a file of its own.
 
 mod activations;
+mod float16;
 mod gpfq;
 mod learned;
 mod preserve;
@@ -90,7 +91,8 @@ pub struct Args {
     /// gpfq: factor of that radius
     #[arg(long, value_name = "C", default_value = "1.16")]
     alphabet_factor: Ratio,
-    /// What is written: float32 weights, or integers with QuantizeLinear and DequantizeLinear [default: float; qdq with --activations]
+    /// What is written: float32 weights, integers with QuantizeLinear and DequantizeLinear, or, instead of all other methods, weights and
+    /// activations in float16 [default: float; qdq with --activations]
     #[arg(long, value_enum)]
     format: Option<Format>,
     #[command(flatten)]
@@ -182,6 +184,7 @@ enum Radius {
 enum Format {
     Float,
     Qdq,
+    Float16,
 }
 
 /// What happens to biases, as users write it.
@@ -206,6 +209,9 @@ impl FromStr for Bias {
 
 /// Runs the command.
 pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
+    if args.format == Some(Format::Float16) {
+        return float16::run(args, session);
+    }
     let job = Job::new(args, session)?;
     let quantized = match args.method() {
         Method::Direct | Method::Preimage => return preserve::run(&job, session),
@@ -272,7 +278,9 @@ impl<'a> Job<'a> {
     fn file_model(&self, quantized: &Quantized, activations: Option<&Activations>) -> Result<Model> {
         Ok(match self.format {
             Format::Float => quantized.model.clone(),
-            Format::Qdq => to_qdq(&self.quantizer, quantized, activations.map(|a| (&a.scheme, &a.ranges)))?,
+            Format::Qdq | Format::Float16 => {
+                to_qdq(&self.quantizer, quantized, activations.map(|a| (&a.scheme, &a.ranges)))?
+            }
         })
     }
 
@@ -280,13 +288,18 @@ impl<'a> Job<'a> {
     fn conclude(&self, quantized: &Quantized, session: &mut Session<'_>) -> Result<()> {
         let activations = Activations::new(self)?;
         let model = self.file_model(quantized, activations.as_ref())?;
-        let path = &self.args.output;
-        let bytes = onnx::write(&model)?;
-        std::fs::write(path, &bytes).map_err(|e| {
-            fail(format!("{}: cannot write the file: {e}", path.display()), "check that the folder exists and has room")
-        })?;
+        write(&model, &self.args.output)?;
         report::print(self, quantized, activations.as_ref(), session)
     }
+}
+
+/// Writes a model; gives its bytes.
+fn write(model: &Model, path: &Path) -> Result<usize> {
+    let bytes = onnx::write(model)?;
+    std::fs::write(path, &bytes).map_err(|e| {
+        fail(format!("{}: cannot write the file: {e}", path.display()), "check that the folder exists and has room")
+    })?;
+    Ok(bytes.len())
 }
 
 /// Bits for each layer.

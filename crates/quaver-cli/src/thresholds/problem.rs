@@ -38,7 +38,8 @@ pub struct Args {
     /// Seconds for each quantized network, after the first bounds
     #[arg(long, value_name = "S", default_value = "10", value_parser = seconds, allow_hyphen_values = true)]
     pub timeout: Duration,
-    /// Arithmetic of the quantized networks [default: ort-fused where that is integers alone, else real]
+    /// Arithmetic of the quantized networks [default: ort-fused where that is integers alone; real
+    /// where a guard has integer kernels for it; else float32]
     #[arg(long, value_name = "P", value_parser = load::profile_name)]
     profile: Option<String>,
 }
@@ -139,7 +140,11 @@ impl Quantized {
             Some(profile) => read(profile),
             None => match read("ort-fused") {
                 Ok(fused) if fused.bits.is_some() => Ok(fused),
-                _ => read("real"),
+                _ => {
+                    let real = read("real")?;
+                    // Without integer kernels it is runtimes that add its products, in float32.
+                    if real.bits.is_some() { Ok(real) } else { read("float32") }
+                }
             },
         }
     }

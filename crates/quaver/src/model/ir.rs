@@ -324,6 +324,8 @@ pub enum Op {
     },
     /// Conversion to the output's element type.
     Cast,
+    /// float32 to the float16 number that is nearest (ties to even), and back: what two casts do.
+    ThroughFloat16,
     /// Inputs x, scale, optional zero point; `axis` matters when the scale has more than one element. The output type
     /// is the zero point's (or the `output_dtype` attribute's).
     QuantizeLinear {
@@ -458,6 +460,7 @@ impl Op {
             Op::Softmax { .. } => "Softmax",
             Op::LogSoftmax { .. } => "LogSoftmax",
             Op::Cast => "Cast",
+            Op::ThroughFloat16 => "ThroughFloat16",
             Op::QuantizeLinear { .. } => "QuantizeLinear",
             Op::DequantizeLinear { .. } => "DequantizeLinear",
             Op::QLinearConv { .. } => "QLinearConv",

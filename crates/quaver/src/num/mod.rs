@@ -4,6 +4,7 @@
 //! side of the exact result; a bare `f64` without either is a hint and concludes nothing.
 
 mod dyadic;
+pub mod float16;
 pub mod float32;
 mod ratio;
 pub mod round;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::QuantizeError;
-use super::activations::{ActivationScheme, Ranges, before_moves};
+use super::activations::{ActivationScheme, Ranges, before_moves, points};
 use super::layers::{Kind, Layer};
 use super::quantizer::{Quantized, QuantizedTensor, Quantizer, fresh_name};
 use super::scheme::{BiasRule, Levels};
@@ -58,6 +58,30 @@ pub fn to_qdq(
             }
             _ => {}
         }
+    }
+    Ok(writer.finish())
+}
+
+/// A network with weights, biases and activations in float16, and float32 arithmetic between: constants are kept in float16, and what layers multiply goes
+/// through float16 (a cast and a cast back), which is what every runtime then computes.
+///
+/// # Errors
+/// As [`super::layers`].
+pub fn to_float16(quantizer: &Quantizer) -> Result<Model, QuantizeError> {
+    let mut writer = Writer { model: quantizer.model().clone(), activations: vec![] };
+    for layer in quantizer.layers() {
+        for place in [Some(layer.weights), layer.biases].into_iter().flatten() {
+            let shape = writer.model.value(place.value).shape.clone();
+            let output = writer.through_float16(place.value, shape);
+            writer.model.nodes[place.node].inputs[place.position] = Some(output);
+        }
+    }
+    for point in points(quantizer.model(), false)? {
+        let shape = writer.model.value(point).shape.clone();
+        let readers = writer.model.nodes.len();
+        let output = writer.through_float16(point, shape);
+        let renamed = |id: &mut Option<ValueId>| *id = id.map(|v| if v == point { output } else { v });
+        writer.model.nodes[..readers].iter_mut().flat_map(|n| &mut n.inputs).for_each(renamed);
     }
     Ok(writer.finish())
 }
@@ -122,6 +146,15 @@ impl Writer {
         let name = if taken { fresh_name(&self.model, base) } else { base.to_string() };
         self.model.values.push(Value { name, dtype, shape, constant, range: None });
         ValueId(self.model.values.len() - 1)
+    }
+
+    /// A value through float16.
+    fn through_float16(&mut self, x: ValueId, shape: Vec<usize>) -> ValueId {
+        let name = format!("{}_rounded", self.model.value(x).name);
+        let output = self.value(&name, DType::F32, shape, None);
+        let name = format!("{name}_Cast");
+        self.model.nodes.push(Node { name, op: Op::ThroughFloat16, inputs: vec![Some(x)], output });
+        output
     }
 
     /// Puts a DequantizeLinear where a constant was; gives the new value.

@@ -41,7 +41,16 @@ fn integer(x: f64) -> String {
 /// The shortest decimal that a correct compiler reads as x.
 fn double(x: f64) -> String {
     // Adding zero turns -0 into 0.
-    format!("{:?}", x + 0.0)
+    infinite(x).unwrap_or_else(|| format!("{:?}", x + 0.0))
+}
+
+fn float(x: f64) -> String {
+    infinite(x).unwrap_or_else(|| format!("{:?}f", x as f32 + 0.0))
+}
+
+/// Infinities, which have no decimal.
+fn infinite(x: f64) -> Option<String> {
+    x.is_infinite().then(|| format!("({}1.0 / 0.0)", if x < 0.0 { "-" } else { "" }))
 }
 
 /// The smallest type for the elements of a table, and how it writes one.
@@ -52,7 +61,7 @@ fn element(values: &[f64]) -> (&'static str, fn(f64) -> String) {
         () if within(-128.0, 127.0) => ("int8_t", integer),
         () if within(-32768.0, 32767.0) => ("int16_t", integer),
         () if within(-2_147_483_648.0, 2_147_483_647.0) => ("int32_t", integer),
-        () if floats => ("float", |v| format!("{:?}f", v as f32 + 0.0)),
+        () if floats => ("float", float),
         () => ("double", double),
     }
 }

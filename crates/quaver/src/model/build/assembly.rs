@@ -20,6 +20,8 @@ pub(crate) struct Assembly {
     node_names: HashSet<String>,
     max_elements: usize,
     folded_left: usize,
+    /// Values that the file has in float16: float32 numbers here.
+    pub float16: HashSet<ValueId>,
 }
 
 impl Assembly {
@@ -33,6 +35,7 @@ impl Assembly {
             node_names: HashSet::new(),
             max_elements,
             folded_left,
+            float16: HashSet::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::error::Problem;
 use crate::model::ir::{DType, Data, Op, PadMode, Tensor};
+use crate::num::float16;
 
 /// Marks an element that comes from no input element.
 const FILL: usize = usize::MAX;
@@ -29,7 +30,7 @@ pub(super) fn evaluate(op: &Op, inputs: &[&Tensor], dtype: DType, shape: &[usize
             let [a, b] = *inputs else { return Err(refuse()) };
             binary(op, a, b, shape)?
         }
-        Op::Relu | Op::LeakyRelu { .. } | Op::Clip { .. } | Op::Sign | Op::Neg => {
+        Op::Relu | Op::LeakyRelu { .. } | Op::Clip { .. } | Op::Sign | Op::Neg | Op::ThroughFloat16 => {
             unary(op, &x.data).ok_or_else(refuse)?
         }
         _ => return Err(refuse()),
@@ -258,6 +259,7 @@ fn unary(op: &Op, data: &Data) -> Option<Data> {
             }
         }),
         (Op::Neg, Data::F32(v)) => map(v, &|x| -x),
+        (Op::ThroughFloat16, Data::F32(v)) => map(v, &float16::nearest),
         (Op::Sign, Data::I64(v)) => Some(Data::I64(v.iter().map(|x| x.signum()).collect())),
         (Op::Sign, Data::I32(v)) => Some(Data::I32(v.iter().map(|x| x.signum()).collect())),
         (Op::Neg, Data::I64(v)) => v.iter().map(|x| x.checked_neg()).collect::<Option<_>>().map(Data::I64),

@@ -91,7 +91,7 @@ pub(crate) fn infer(op: &Op, inputs: &[Option<&Value>], hint: &Hint) -> Result<K
         | Op::Expand
         | Op::Tile { .. }
         | Op::Cast => layout(op, inputs, hint),
-        Op::Relu | Op::LeakyRelu { .. } | Op::Clip { .. } => {
+        Op::Relu | Op::LeakyRelu { .. } | Op::Clip { .. } | Op::ThroughFloat16 => {
             inputs.arity(1, 1)?;
             Ok((DType::F32, inputs.float(0)?.shape.clone()))
         }

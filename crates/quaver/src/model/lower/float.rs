@@ -1,10 +1,13 @@
 //! Float operations: sums as affine nodes with the profile's rounding, activations as pointwise functions.
 
+use std::sync::Arc;
+
 use super::layout::{broadcast_index, by_index};
 use super::window::Plane;
 use super::{Known, LowerError, Lowering};
 use crate::model::ir::{DType, Node as ModelNode, Op};
 use crate::net::{Cut, Dense, Grid, LinearMap, NodeId, Piecewise, Rounding, ScalarFn, Spread, Step, Weights};
+use crate::num::float16;
 use crate::num::round::U64;
 
 /// A matrix product with one constant operand, as a dense map between permuted axes.
@@ -70,6 +73,7 @@ impl Lowering<'_> {
             Op::ReduceSum { axes } => self.reduce(node, axes, false),
             Op::BatchNormalization { epsilon } => self.batch_norm(node, *epsilon),
             Op::Cast => self.cast(node),
+            Op::ThroughFloat16 => self.through_float16(node),
             _ => unreachable!("not a float operation"),
         }
     }
@@ -436,6 +440,29 @@ impl Lowering<'_> {
         Ok(Known::Node(self.affine(&name, &shape, vec![(id, map)], Spread::axis(bias, inner), rounding)))
     }
 
+    /// Steps between float16 numbers; a ReLU before them is part of them.
+    ///
+    /// # Why
+    /// Rounding keeps the order and zero, so that rounding what a ReLU leaves is what rounding gives, without its negative values.
+    fn through_float16(&mut self, node: &ModelNode) -> Result<Known, LowerError> {
+        let id = self.input_id(node, 0)?;
+        if let Some(Known::Constant(data)) = &self.known[id.0] {
+            // Local invariant: constants of float32 values are float32 numbers.
+            let rounded = data.iter().map(|&x| f64::from(float16::nearest(x as f32))).collect();
+            return Ok(Known::Constant(Arc::new(rounded)));
+        }
+        let mut input = self.argument(node, 0)?;
+        let mut least = f64::NEG_INFINITY;
+        if let crate::net::Op::Pointwise(p) = &self.net.node(input).op
+            && p.functions.data[..] == [ScalarFn::Piecewise(Piecewise::relu())]
+        {
+            (input, least) = (p.input, 0.0);
+        }
+        let (name, shape) = (self.name_of(node), self.shape_out(node).to_vec());
+        let steps = Spread::all(ScalarFn::Step(float16_steps(least)));
+        Ok(Known::Node(self.pointwise(&name, &shape, input, steps, None)))
+    }
+
     fn cast(&mut self, node: &ModelNode) -> Result<Known, LowerError> {
         let input = self.input_id(node, 0)?;
         let (from, to) = (self.value(input).dtype, self.value(node.output).dtype);
@@ -458,6 +485,16 @@ impl Lowering<'_> {
             )),
         }
     }
+}
+
+/// The step function of float16 numbers that are at least as large as one of them.
+fn float16_steps(least: f64) -> Step {
+    let values: Vec<f64> = float16::all().filter(|v| *v >= least).collect();
+    let cut = |w: &[f64]| {
+        let (at, ties_up) = float16::border(w[0], w[1]);
+        Cut { at, strict: !ties_up }
+    };
+    Step::new(values.windows(2).map(cut).collect(), values)
 }
 
 fn is_power_of_two(x: f64) -> bool {

@@ -432,7 +432,8 @@ impl<'a> Lowering<'a> {
             | Op::ReduceMean { .. }
             | Op::ReduceSum { .. }
             | Op::BatchNormalization { .. }
-            | Op::Cast => self.float(node),
+            | Op::Cast
+            | Op::ThroughFloat16 => self.float(node),
             Op::MaxPool { window } => self.max_pool(node, window),
             Op::GlobalMaxPool => self.global_max_pool(node),
             Op::Softmax { .. } | Op::LogSoftmax { .. } | Op::QLinearSoftmax { .. } => Err(self.refuse(

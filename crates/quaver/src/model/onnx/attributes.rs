@@ -1,6 +1,6 @@
 //! Attributes of a node: typed access, and the check that none was left unread.
 
-use super::proto::{AttributeProto, TensorProto, attribute_type as ty};
+use super::proto::{AttributeProto, TensorProto, attribute_type as ty, data_type};
 use crate::model::build::Problem;
 
 /// No operator has nearly as many attributes.
@@ -50,6 +50,11 @@ impl<'a> Attributes<'a> {
     /// An integer, if given.
     pub fn opt_int(&mut self, name: &str) -> Result<Option<i64>, Problem> {
         Ok(self.find(name, ty::INT, "INT")?.map(|a| a.i()))
+    }
+
+    /// Whether an integer is given that is the number of float16.
+    pub fn is_float16(&mut self, name: &str) -> bool {
+        matches!(self.opt_int(name), Ok(Some(n)) if n == i64::from(data_type::FLOAT16))
     }
 
     /// An integer with a default.

@@ -4,7 +4,7 @@ use super::context::{Context, FIX};
 use crate::model::build::Hint;
 use crate::model::build::Problem;
 use crate::model::build::shape::{MAX_RANK, axes, axis, broadcast, elements, slice_len, whole};
-use crate::model::ir::{Data, Op, PadMode, Tensor};
+use crate::model::ir::{DType, Data, Op, PadMode, Tensor};
 
 type Done = Result<(), Problem>;
 
@@ -143,9 +143,32 @@ fn cast(cx: &mut Context<'_, '_>) -> Done {
     if cx.opset >= 24 {
         cx.attrs.ignore("round_mode");
     }
+    if cx.attrs.is_float16("to") {
+        return to_float16(cx);
+    }
     let dtype = cx.element_type("to")?.ok_or_else(|| Problem::attribute("to", "missing, but required", FIX))?;
     let x = cx.id(0)?;
+    if cx.asm.float16.contains(&x) && dtype != DType::F32 {
+        return Err(Problem::attribute(
+            "to",
+            format!("a cast from float16 to {dtype} is not supported"),
+            "cast to float32",
+        ));
+    }
     cx.emit(0, Op::Cast, &[Some(x)], &Hint { shape: None, dtype: Some(dtype) })
+}
+
+/// The value in float16: a float32 number that is one of float16, which only casts may read.
+fn to_float16(cx: &mut Context<'_, '_>) -> Done {
+    let x = cx.id(0)?;
+    if cx.value(0)?.dtype != DType::F32 {
+        return Err(Problem::attribute("to", "only float32 is cast to float16", "cast to float32 before"));
+    }
+    let op = if cx.asm.float16.contains(&x) { Op::Identity } else { Op::ThroughFloat16 };
+    cx.direct(op)?;
+    let made = cx.outputs[0];
+    cx.asm.float16.extend(made);
+    Ok(())
 }
 
 /// Starts, ends, axes and steps as the file gives them.

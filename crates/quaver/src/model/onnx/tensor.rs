@@ -8,6 +8,7 @@ use super::proto::{TensorProto, data_type as dt};
 use crate::model::build::Problem;
 use crate::model::build::shape::{MAX_RANK, elements};
 use crate::model::ir::{DType, Data, Tensor};
+use crate::num::float16;
 
 const EXPORT: &str = "export the model for float32 or for 8- or 16-bit integer quantization";
 
@@ -90,6 +91,15 @@ impl<'a> TensorReader<'a> {
             other => return Err(malformed(format!("data location {other} is unknown"))),
         };
         Ok(Tensor { shape, data })
+    }
+
+    /// A tensor of float16 numbers, as float32 numbers.
+    pub fn read_float16(&mut self, proto: &TensorProto) -> Result<Tensor, Problem> {
+        // They are kept like 16-bit integers.
+        let bits = self.read(&TensorProto { data_type: Some(dt::UINT16), ..proto.clone() })?;
+        let Data::U16(bits_of) = &bits.data else { return Err(malformed("is no tensor of float16 numbers")) };
+        let data = Data::F32(bits_of.iter().map(|&b| float16::value(b)).collect());
+        Ok(Tensor { data, ..bits })
     }
 
     fn external(&mut self, proto: &TensorProto, dtype: DType, count: usize) -> Result<Vec<u8>, Problem> {
@@ -257,6 +267,14 @@ pub fn tensor_bytes(name: &str, shape: &[usize], dtype: Option<DType>, values: &
         ..TensorProto::default()
     };
     Some(prost::Message::encode_to_vec(&proto))
+}
+
+/// The message that stands for a tensor of float32 numbers, rounded to float16.
+pub(super) fn to_float16_proto(name: &str, tensor: &Tensor) -> TensorProto {
+    let bits = |x: &f32| float16::bits(float16::nearest(*x));
+    let data = Data::U16(tensor.as_f32().unwrap_or_default().iter().map(bits).collect());
+    let proto = to_proto(name, &Tensor { data, shape: tensor.shape.clone() });
+    TensorProto { data_type: Some(dt::FLOAT16), ..proto }
 }
 
 /// The message that stands for a tensor.

@@ -7,10 +7,10 @@ use prost::Message;
 use super::error::WriteError;
 use super::proto::{
     Dimension, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TensorTypeProto, TypeProto, ValueInfoProto,
+    TensorTypeProto, TypeProto, ValueInfoProto, data_type,
 };
-use super::tensor::{element_number, to_proto};
-use super::write_ops::attributes_and_inputs;
+use super::tensor::{element_number, to_float16_proto, to_proto};
+use super::write_ops::{self, attributes_and_inputs};
 use crate::model::ir::{DType, Model, Node, Op, Tensor, Value, ValueId};
 
 const PRODUCER: &str = "quaver";
@@ -36,8 +36,11 @@ pub fn write(model: &Model) -> Result<Vec<u8>, WriteError> {
     let opset = model.nodes.iter().map(|node| needed_opset(model, node)).max().unwrap_or(13).max(13);
     let mut writer = Writer::new(model);
     for (i, node) in model.nodes.iter().enumerate() {
-        let proto = writer.node(i, node, opset)?;
-        writer.graph.node.push(proto);
+        let protos = match node.op {
+            Op::ThroughFloat16 => writer.casts(node)?,
+            _ => vec![writer.node(i, node, opset)?],
+        };
+        writer.graph.node.extend(protos);
     }
     writer.declare();
     let mut opset_import = vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }];
@@ -95,24 +98,57 @@ impl<'a> Writer<'a> {
 
     /// Adds an auxiliary constant and gives its name.
     pub fn auxiliary(&mut self, base: &str, what: &str, tensor: &Tensor) -> String {
+        let name = self.fresh(base, what);
+        self.graph.initializer.push(to_proto(&name, tensor));
+        name
+    }
+
+    fn fresh(&mut self, base: &str, what: &str) -> String {
         let mut name = format!("{base}_{what}");
         let mut n = 0usize;
         while !self.names.insert(name.clone()) {
             n += 1;
             name = format!("{base}_{what}_{n}");
         }
-        self.graph.initializer.push(to_proto(&name, tensor));
         name
     }
 
-    fn node(&mut self, index: usize, node: &Node, opset: i64) -> Result<NodeProto, WriteError> {
+    fn check(&self, node: &Node) -> Result<(), WriteError> {
         let known = |id: &ValueId| id.0 < self.model.values.len();
-        if !node.inputs.iter().flatten().chain([&node.output]).all(known) {
-            return Err(WriteError {
-                node: node.name.clone(),
-                what: "it refers to a value that does not exist".into(),
-            });
+        match node.inputs.iter().flatten().chain([&node.output]).all(known) {
+            true => Ok(()),
+            false => {
+                Err(WriteError { node: node.name.clone(), what: "it refers to a value that does not exist".into() })
+            }
         }
+    }
+
+    /// Casts to float16 and back; of a constant, which is kept in float16, only the second.
+    fn casts(&mut self, node: &Node) -> Result<Vec<NodeProto>, WriteError> {
+        self.check(node)?;
+        let Some(&Some(x)) = node.inputs.first() else {
+            return Err(WriteError { node: node.name.clone(), what: "it has no input".into() });
+        };
+        let (x, output) = (self.model.value(x), self.model.value(node.output).name.clone());
+        let cast = |from: &str, to: &str, kind: i32| NodeProto {
+            input: vec![from.into()],
+            output: vec![to.into()],
+            op_type: Some("Cast".into()),
+            attribute: vec![write_ops::int("to", kind as usize)],
+            ..NodeProto::default()
+        };
+        let between = self.fresh(&output, "float16");
+        match &x.constant {
+            Some(tensor) => {
+                self.graph.initializer.push(to_float16_proto(&between, tensor));
+                Ok(vec![cast(&between, &output, data_type::FLOAT)])
+            }
+            None => Ok(vec![cast(&x.name, &between, data_type::FLOAT16), cast(&between, &output, data_type::FLOAT)]),
+        }
+    }
+
+    fn node(&mut self, index: usize, node: &Node, opset: i64) -> Result<NodeProto, WriteError> {
+        self.check(node)?;
         let (attribute, extra) = attributes_and_inputs(self, node, opset)?;
         let name = |id: &Option<ValueId>| id.map_or(String::new(), |id| self.model.value(id).name.clone());
         let mut input: Vec<String> = node.inputs.iter().map(name).collect();
@@ -132,8 +168,13 @@ impl<'a> Writer<'a> {
     /// Inputs, outputs, constants and the types of everything between.
     fn declare(&mut self) {
         let model = self.model;
+        let others = || model.nodes.iter().filter(|n| n.op != Op::ThroughFloat16);
+        let read: HashSet<ValueId> = others().flat_map(|n| n.inputs.iter().flatten().copied()).collect();
+        let through: HashSet<ValueId> = model.nodes.iter().flat_map(|n| n.inputs.iter().flatten().copied()).collect();
+        let is_kept = |id: ValueId| read.contains(&id) || !through.contains(&id);
+        let values = model.values.iter().enumerate().filter(|(i, _)| is_kept(ValueId(*i)));
         let constants: Vec<TensorProto> =
-            model.values.iter().filter_map(|v| v.constant.as_ref().map(|tensor| to_proto(&v.name, tensor))).collect();
+            values.filter_map(|(_, v)| v.constant.as_ref().map(|tensor| to_proto(&v.name, tensor))).collect();
         self.graph.initializer.extend(constants);
         self.graph.input = model.inputs.iter().map(|&id| info(model.value(id))).collect();
         self.graph.output = model.outputs.iter().map(|&id| info(model.value(id))).collect();

@@ -12,7 +12,7 @@ fn attribute(name: &str, kind: i32) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(kind), ..AttributeProto::default() }
 }
 
-fn int(name: &str, value: usize) -> AttributeProto {
+pub(super) fn int(name: &str, value: usize) -> AttributeProto {
     AttributeProto { i: Some(value as i64), ..attribute(name, ty::INT) }
 }
 
