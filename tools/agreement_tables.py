@@ -1,6 +1,6 @@
 """Tables of agreement thresholds and guards, beside those of CoMPAQt (OOPSLA 2025).
 
-    python3 tools/agreement_tables.py NETWORKS [--quaver target/release/quaver] [--work FOLDER] [--only thresholds|guards|ensembles|corrupted]
+    python3 tools/agreement_tables.py NETWORKS [--quaver target/release/quaver] [--work FOLDER] [--only PART]
 
 NETWORKS is what tools/train_agreement.py wrote: NAME.onnx, NAME_train.npz and NAME_test.npz (x, y). For each network and scheme of the paper's Table 1 it
 quantizes with 8, 12 and 16 bits, proves thresholds for all classes, counts the test rows whose class is guaranteed, and builds and runs guards.
@@ -21,6 +21,9 @@ ROWS = [("adult_2x50", "W"), ("adult_2x50", "A"), ("adult_2x50", "D"), ("adult_c
         ("mnist_2x50", "W"), ("mnist_2x50", "D"), ("mnist_conv", "W")]
 TRAINED = [("adult_2x50_qat8", "W", (8,)), ("adult_2x50_qat8", "A", (8,)), ("adult_2x50_qat8", "D", (8,)), ("adult_conv_qat8", "W", (8,)),
            ("adult_conv_qat8", "D", (8,)), ("credit_conv_qat8", "W", (8,)), ("credit_conv_qat8", "D", (8,))]
+# Trained through float16, and what 4 bits give without any training for them.
+FLOAT16 = [("adult_2x50_f16", "F", (16,)), ("credit_conv_f16", "F", (16,)), ("adult_conv_f16", "F", (16,))]
+INT4 = [(name, scheme, (4,)) for name, scheme in ROWS if scheme == "W"]
 ENSEMBLES = ["adult_2x50", "credit_conv"]
 BITS = (8, 12, 16)
 GRID = ["--domain", "grid:1/255"]
@@ -42,12 +45,15 @@ class Tables:
         return f"{self.networks / name}_{part}.npz:x"
 
     def quantize(self, name, scheme, bits):
-        """CoMPAQt's schemes: activations unsigned from 0 to their largest value over all inputs (W), 0.8 of it (A), or over the training data (D)."""
+        """CoMPAQt's schemes: activations unsigned from 0 to their largest value over all inputs (W), 0.8 of it (A), or over the training data (D); F is float16."""
         output = self.work / f"{name}_{scheme}{bits}.onnx"
+        if scheme == "F":
+            run([self.quaver, "quantize", self.networks / f"{name}.onnx", "--output", output, "--format", "float16", "--json"])
+            return output
         ranges = {"W": ["--ranges", "proved", "--box", "0,1"], "A": ["--ranges", "proved", "--box", "0,1", "--alpha", "0.8"],
                   "D": ["--ranges", "data", "--data", self.data(name, "train")]}[scheme]
         run([self.quaver, "quantize", self.networks / f"{name}.onnx", "--output", output, "--bits", bits, "--scheme", "fitted", "--activations", bits,
-             "--activation-scheme", "symmetric", *ranges, "--input-step", "1/255", "--float-outputs", "--bias", "accumulator" if bits == 8 else "float",
+             "--activation-scheme", "symmetric", *ranges, "--input-step", "1/255", "--float-outputs", "--bias", "accumulator" if bits <= 8 else "float",
              "--json"])
         return output
 
@@ -149,10 +155,11 @@ def main():
     parser.add_argument("networks")
     parser.add_argument("--quaver", default="target/release/quaver")
     parser.add_argument("--work", default="agreement_tables")
-    parser.add_argument("--only", choices=["thresholds", "trained", "guards", "ensembles", "corrupted"])
+    parser.add_argument("--only", choices=["thresholds", "trained", "float16", "int4", "guards", "ensembles", "corrupted"])
     args = parser.parse_args()
     tables = Tables(args)
     parts = {"thresholds": lambda: tables.table_of_thresholds([(n, s, BITS) for n, s in ROWS]), "trained": lambda: tables.table_of_thresholds(TRAINED),
+             "float16": lambda: tables.table_of_thresholds(FLOAT16), "int4": lambda: tables.table_of_thresholds(INT4),
              "guards": tables.table_of_guards, "ensembles": tables.table_of_ensembles, "corrupted": lambda: corrupted(tables)}
     for name, part in parts.items():
         if args.only in (None, name):

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use quaver::guard::kernels::Isa;
+use quaver::guard::plan::Kind;
 use quaver::guard::refute::Attempts;
 use serde_json::json;
 
 use super::folder::Folder;
 use super::run::rows;
 use crate::format::{self, Table, number};
-use crate::session::Session;
+use crate::session::{Session, fail};
 
 /// Try to refute a guard: random inputs, and inputs at the border of two classes from which leads are driven up. All networks are executed on each.
 #[derive(clap::Args)]
@@ -35,6 +36,11 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let folder = Folder::read(&args.guard)?;
+    if folder.plan.kind == Kind::Ensemble {
+        let problem =
+            format!("{}: members of an ensemble answer for float networks of their own", args.guard.display());
+        return Err(fail(problem, "build a guard of each member alone, and check that"));
+    }
     let guard = folder.guard(Isa::best())?;
     let data = args.inputs.as_ref().map(|path| rows(path, guard.input_len(), session)).transpose()?;
     let start = Instant::now();

@@ -179,6 +179,11 @@ impl Decision<'_, '_> {
     fn run(&self) -> Verdict {
         let confirm = |x: &[f64]| self.confirm(x);
         let tracer = self.options.tracer.as_deref();
+        if let Some(tracer) = tracer
+            && self.verifier.proved().iter().any(|s| s.prepared.compares_unlike())
+        {
+            tracer.has_no_step("bounds on the difference of functions that are not the same hinge");
+        }
         let mut gaps = Gaps { best: vec![f64::INFINITY; self.goals.len()], method: "intervals" };
         self.proved().for_each(|v| gaps.meet(self.by_intervals(v)));
         // Intervals have no step that a tracer could be told of.

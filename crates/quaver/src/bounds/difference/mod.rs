@@ -222,6 +222,14 @@ impl Functionals {
 }
 
 impl Prepared<'_> {
+    /// Whether differences of functions are bounded that are not both the same continuous one.
+    pub(crate) fn compares_unlike(&self) -> bool {
+        let function =
+            |id: NodeId| if let Op::Pointwise(p) = &self.net.node(id).op { Some(&p.functions) } else { None };
+        let continuous = |id| function(id).is_some_and(|f| f.data.iter().all(ScalarFn::is_continuous));
+        self.twins.iter().flatten().any(|twins| !twins.nodes.iter().all(|id| continuous(*id)))
+    }
+
     /// Bounds on the differences of all twins, in the order of the net.
     ///
     /// # Claim
