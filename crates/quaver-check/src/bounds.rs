@@ -168,6 +168,9 @@ impl Shape {
                 let y = values[starts.partition_point(|s| *s <= x)];
                 (y, y)
             }
+            Shape::Stairs { cuts, values, .. } => {
+                (values[cuts.partition_point(|c| *c < x)], values[cuts.partition_point(|c| *c <= x)])
+            }
         }
     }
 
@@ -182,6 +185,7 @@ impl Shape {
                 let index = |x: f64| starts.partition_point(|s| *s <= x);
                 l == u || index(l) == index(u)
             }
+            Shape::Stairs { .. } => self.at_most(l) == self.at_least(u),
         }
     }
 }

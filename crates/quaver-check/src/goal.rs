@@ -61,7 +61,7 @@ fn tells_apart(net: &Net, id: usize) -> bool {
     };
     let within = |s: &Shape| match s {
         Shape::Step { values, .. } => values.iter().all(|v| starts[0] - 1.0 <= *v && *v <= starts[starts.len() - 1]),
-        Shape::Hinge { .. } => false,
+        Shape::Hinge { .. } | Shape::Stairs { .. } => false,
     };
     !starts.is_empty()
         && starts.windows(2).all(|s| s[0] + 1.0 == s[1])

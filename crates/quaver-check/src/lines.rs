@@ -34,13 +34,19 @@ fn corners(shape: &Shape, side: Side, (l, u): (f64, f64), mut each: impl FnMut(f
             let before = if side == Side::Below { 1.0 } else { 0.0 };
             starts.iter().filter(|t| l < **t && **t <= u).for_each(|t| corner(t - before));
         }
+        Shape::Stairs { cuts, .. } => {
+            [l, u].into_iter().for_each(&mut corner);
+            let inside = cuts.partition_point(|c| *c <= l)..cuts.partition_point(|c| *c < u);
+            cuts.get(inside).unwrap_or_default().iter().copied().for_each(corner);
+        }
     }
 }
 
 /// Rule *Line*: the best offset for a slope. `None` if the slope is negative or not a number, or no offset is finite.
 ///
 /// # Claim
-/// For every x in [l, u] (every integer there, for a step), the line is on its side of f.
+/// For every x in [l, u] (every integer there, for a step), the line is on its side of f: of stairs each part is constant, and the line rises, so that
+/// it is enough to look at its end where the line is nearest.
 ///
 /// # Rounding
 /// f(x) - slope x is rounded to the line's side at every corner.
@@ -147,7 +153,7 @@ impl Ends {
     /// The lines of the hulls' edges over l and u; of a step over a quarter and three quarters, because its outermost edges may join two corners
     /// that are hardly apart.
     pub fn new(shape: &Shape, ends: (f64, f64)) -> Option<Self> {
-        let places = if matches!(shape, Shape::Step { .. }) { [0.25, 0.75] } else { [0.0, 1.0] };
+        let places = if matches!(shape, Shape::Step { .. } | Shape::Stairs { .. }) { [0.25, 0.75] } else { [0.0, 1.0] };
         let lower = by_hull(shape, Side::Below, ends, places)?;
         Some(Ends { lower, upper: by_hull(shape, Side::Above, ends, places)? })
     }
@@ -185,6 +191,19 @@ mod tests {
             for x in (l..=l + width).map(f64::from) {
                 let y = exact(f.at_most(x));
                 prop_assert!(at(below, x) <= y && y <= at(above, x));
+            }
+        }
+
+        #[test]
+        fn lines_enclose_stairs(mut cuts in proptest::collection::vec(-9.0f64..9.0, 0..12), l in -11.0f64..11.0, width in 0.0f64..12.0, slope in 0.0f64..2.0,
+                k in 0usize..12, t in 0.0f64..1.0) {
+            cuts.sort_by(f64::total_cmp);
+            let values = (0..=cuts.len()).map(|k| (k * k) as f64 / 4.0).collect();
+            let f = Shape::Stairs { cuts: cuts.clone(), values, unit: 0.5 };
+            let ends = (l, l + width);
+            let (below, above) = (line(&f, Side::Below, ends, slope).unwrap(), line(&f, Side::Above, ends, slope).unwrap());
+            for x in cuts.get(k).copied().into_iter().chain([l, ends.1, l + t * width]).filter(|x| l <= *x && *x <= ends.1) {
+                prop_assert!(at(below, x) <= exact(f.at_most(x)) && exact(f.at_least(x)) <= at(above, x));
             }
         }
 

@@ -220,4 +220,13 @@ pub enum Shape {
         /// One more than there are starts.
         values: Vec<f64>,
     },
+    /// Values, not decreasing, of a real argument: element k up to `cuts[k]`, element k + 1 from there on. At a cut itself it may be either.
+    Stairs {
+        /// Increasing.
+        cuts: Vec<f64>,
+        /// One more than there are cuts.
+        values: Vec<f64>,
+        /// What 1 is worth.
+        unit: f64,
+    },
 }

@@ -6,6 +6,7 @@ use super::call::{Call, Known, Stored};
 use super::fixed::{self, Format};
 use super::graph::{Graph, Input, Model, Node};
 use super::quantized::{self, Meaning};
+use super::real_quantized;
 use crate::net::{Affine, Function, Map, Net, Op, Shape, Value};
 
 /// Versions of the default operators whose meaning is known here.
@@ -173,7 +174,10 @@ impl Lowering {
     fn node(&mut self, node: &Node, opset: i64) -> Result<(), String> {
         let found = match (self.arithmetic, &node.domain[..]) {
             (Arithmetic::Fused, domain) => quantized::operator(domain, &node.op),
-            (Arithmetic::Real, "" | "ai.onnx") => operator(&node.op).ok_or("the operator is not supported".into()),
+            (Arithmetic::Real, "" | "ai.onnx") => {
+                let found = operator(&node.op).or_else(|| real_quantized::operator(&node.op));
+                found.ok_or("the operator is not supported".into())
+            }
             (Arithmetic::Fixed(_), "" | "ai.onnx") => fixed::operator(&node.op),
             (_, domain) => Err(format!("operators of the domain '{domain}' are not supported")),
         };

@@ -18,6 +18,7 @@ mod lower;
 mod quantized;
 #[cfg(test)]
 mod quantized_tests;
+mod real_quantized;
 mod steps;
 mod sums;
 #[cfg(test)]

@@ -126,6 +126,7 @@ fn apply(shape: &Shape, x: f64) -> f64 {
             assert!(starts.is_sorted_by(|a, b| a < b) && values.is_sorted());
             values[starts.partition_point(|&start| start <= x)]
         }
+        Shape::Stairs { cuts, values, .. } => values[cuts.partition_point(|&cut| cut <= x)],
     }
 }
 

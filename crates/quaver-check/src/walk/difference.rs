@@ -7,12 +7,14 @@ use crate::lines::{Line, Side, gaps};
 use crate::net::{Function, Op, Shape};
 use crate::round::{U, add_down, add_up, mul_down, mul_up};
 
-/// What is known of v' - v and u' - u, for one element v = h(u) of a function and v' = h(u') of another.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is known of w' - v and u' - u, for one element v = h(u) of a function and v' of another: w' = v' = h(u'), or w' = unit v' for stairs v' of u'.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Joint {
-    /// v' - v is not below lower(u' - u) and not above upper(u' - u).
+    /// w' - v is not below lower(u' - u) and not above upper(u' - u).
     lower: Line,
     upper: Line,
+    /// What 1 is worth in v'.
+    unit: f64,
     /// Whether walks make use of each.
     is_useful: [bool; 2],
     /// Bounds on u' - u.
@@ -22,7 +24,37 @@ pub(super) struct Joint {
 /// A line for a difference is made use of where it loses less than two lines, and not where both lose the same.
 const LESS: f64 = 1.0 - 9.5367431640625e-7;
 
+/// Whether rule *Difference* is about two functions: both the same hinge, or a hinge and stairs.
+fn is_known([first, second]: [&Shape; 2]) -> bool {
+    matches!((first, second), (Shape::Hinge { .. }, Shape::Stairs { .. }))
+        || matches!(first, Shape::Hinge { .. }) && first == second
+}
+
+/// Bounds on unit q - h(x) for stairs q of x, on [l, u]; zero for h itself.
+///
+/// # Why
+/// Where q is constant, h does not decrease: the difference is smallest at the last argument and largest at the first one.
+///
+/// # Rounding
+/// Outward.
+fn distance(h: &Shape, other: &Shape, (l, u): (f64, f64)) -> (f64, f64) {
+    let Shape::Stairs { cuts, values, unit } = other else { return (0.0, 0.0) };
+    let under = |q: f64, x: f64| add_down(mul_down(*unit, q), -h.at_least(x));
+    let over = |q: f64, x: f64| add_up(mul_up(*unit, q), -h.at_most(x));
+    let (mut least, mut most) = (under(other.at_most(u), u), over(other.at_least(l), l));
+    for k in cuts.partition_point(|c| *c < l)..cuts.partition_point(|c| *c <= u) {
+        least = least.min(under(values[k], cuts[k]));
+        most = most.max(over(values[k + 1], cuts[k]));
+    }
+    (least, most)
+}
+
 impl Joint {
+    /// Nothing but the range of u' - u.
+    fn nothing(range: (f64, f64)) -> Joint {
+        Joint { lower: Line::default(), upper: Line::default(), unit: 1.0, is_useful: [false; 2], range }
+    }
+
     /// For the bounds on both arguments, and known bounds on u' - u.
     ///
     /// # Claim
@@ -30,31 +62,33 @@ impl Joint {
     ///
     /// # Why
     /// With slopes from m to M, h(u') - h(u) is at least M d where d < 0 and m d where d >= 0: concave in d = u' - u. At most it is m d where d < 0 and
-    /// M d where d >= 0: convex. Both but for what [`Slopes`] says.
+    /// M d where d >= 0: convex. Both but for what [`Slopes`] says. Of stairs, w' - v is that and w' - h(u'), which is between two constants.
     fn new(shapes: [&Shape; 2], within: [(f64, f64); 2], known: (f64, f64)) -> Joint {
         let [(l, u), (l2, u2)] = within;
         let range = (known.0.max(add_down(l2, -u)), known.1.min(add_up(u2, -l)));
         let Some(Slopes { least, most, bent }) = Slopes::of(shapes, (l.min(l2), u.max(u2))) else {
-            return Joint { range, ..Joint::default() };
+            return Joint::nothing(range);
         };
+        let (least_apart, most_apart) = distance(shapes[0], shapes[1], within[1]);
+        let unit = if let Shape::Stairs { unit, .. } = shapes[1] { *unit } else { 1.0 };
         let slope = |d: f64, [negative, positive]: [f64; 2]| if d < 0.0 { negative } else { positive };
         let chord = |side, slopes| chord(range, [slope(range.0, slopes), slope(range.1, slopes)], side);
-        let lost = (most - least) * range.1.max(-range.0).max(0.0) + 2.0 * bent;
-        let moved = |line: Line, by: f64| Line {
-            offset: if by < 0.0 { add_down(line.offset, by) } else { add_up(line.offset, by) },
-            ..line
-        };
+        let lost = (most - least) * range.1.max(-range.0).max(0.0) + 2.0 * bent + (most_apart - least_apart);
+        let add = |side, a: f64, b: f64| if side == Side::Below { add_down(a, b) } else { add_up(a, b) };
+        let moved = |side, line: Line, by: f64| Line { offset: add(side, line.offset, by), ..line };
         let [[below, above], [below2, above2]] = [0, 1].map(|k| gaps(shapes[k], within[k]));
         Joint {
-            lower: moved(chord(Side::Below, [most, least]), -bent),
-            upper: moved(chord(Side::Above, [least, most]), bent),
-            is_useful: [lost < LESS * (above + below2), lost < LESS * (below + above2)],
+            lower: moved(Side::Below, chord(Side::Below, [most, least]), add_down(least_apart, -bent)),
+            upper: moved(Side::Above, chord(Side::Above, [least, most]), add_up(most_apart, bent)),
+            unit,
+            is_useful: [lost < LESS * (above + unit * below2), lost < LESS * (below + unit * above2)],
             range,
         }
     }
 
-    /// How much of c v + c' v' is taken as a multiple of v' - v, and the line for that.
+    /// How much of c v + c' v' is taken as a multiple of w' - v, and the line for that.
     fn share(&self, c: f64, c2: f64) -> Option<(f64, Line)> {
+        let c2 = c2 / self.unit;
         let (line, is_useful) =
             if c2 > 0.0 { (self.lower, self.is_useful[0]) } else { (self.upper, self.is_useful[1]) };
         let cancels = c > 0.0 && c2 < 0.0 || c < 0.0 && c2 > 0.0;
@@ -73,7 +107,7 @@ struct Slopes {
 const SLIGHT: f64 = 9.5367431640625e-7;
 
 impl Slopes {
-    /// Those of a hinge on [l, u], if both functions are this hinge.
+    /// Those of a hinge on [l, u], if the rule is about both functions.
     ///
     /// # Claim
     /// h(u') - h(u) is not below least d - bent and not above most d + bent for d = u' - u >= 0; for d < 0 not below most d - bent and not above least d + bent.
@@ -81,7 +115,7 @@ impl Slopes {
     /// # Why
     /// If pieces of lengths that sum up to s at the ends get the slopes of their neighbours, the values change by at most s times the largest slope.
     fn of([h, other]: [&Shape; 2], (l, u): (f64, f64)) -> Option<Slopes> {
-        let (Shape::Hinge { left, low, high }, true) = (h, h == other) else { return None };
+        let (Shape::Hinge { left, low, high }, true) = (h, is_known([h, other])) else { return None };
         let pieces = [(l, u.min(*low), *left), (l.max(*low), u.min(*high), 1.0), (l.max(*high), u, 0.0)];
         let mut pieces: Vec<_> = pieces.into_iter().filter(|p| p.0 < p.1).collect();
         if pieces.is_empty() {
@@ -143,7 +177,7 @@ impl Frame<'_> {
         let mut joints: Vec<Joint> = (0..count).map(|i| Joint::new(shapes(i), within(i), everything)).collect();
         let is_open = |i: &usize| {
             let is_bent = |k: usize| !shapes(*i)[k].is_affine_on(within(*i)[k].0, within(*i)[k].1);
-            matches!(shapes(*i), [h @ Shape::Hinge { .. }, other] if h == other) && (is_bent(0) || is_bent(1))
+            is_known(shapes(*i)) && (is_bent(0) || is_bent(1))
         };
         let open: Vec<usize> = (0..count).filter(is_open).collect();
         // u' - u and its negative, from the later of both.
@@ -187,8 +221,8 @@ impl Batch<'_> {
     /// Every functional stays at least what it was.
     ///
     /// # Rounding
-    /// What is left of one coefficient is rounded, and so is the product with the slope, once for both arguments; the product with the offset is one of
-    /// a sum.
+    /// What is left of each coefficient is rounded, the product with the unit before that (t is any number), and so is the product with the slope, once for
+    /// both arguments; the product with the offset is one of a sum.
     pub(super) fn cancel(&mut self, second: usize) {
         let frame = self.frame;
         let Some(first) = frame.net.twin(second).filter(|_| !frame.joints[second].is_empty()) else { return };
@@ -205,12 +239,13 @@ impl Batch<'_> {
             let (i, r) = (k / n, k % n);
             let joint = own.get(&(i, r)).unwrap_or(&frame.joints[second][i]);
             let Some((t, line)) = joint.share(*c, *c2) else { continue };
-            (*c, *c2) = (*c + t, *c2 - t);
+            let taken = t * joint.unit;
+            (*c, *c2) = (*c + t, *c2 - taken);
             let slope = t * line.slope;
             (back[0][k], back[1][k]) = (-slope, slope);
             sum[r] += t * line.offset;
             error[r] += gamma * (t * line.offset).abs();
-            error[r] += 2.0 * U * (c.abs() * v.magnitude(i) + c2.abs() * v2.magnitude(i));
+            error[r] += 2.0 * U * (c.abs() * v.magnitude(i) + (c2.abs() + taken.abs()) * v2.magnitude(i));
             error[r] += 2.0 * U * slope.abs() * (x.magnitude(i) + x2.magnitude(i));
         }
         self.settle(&sum, &error);
@@ -272,6 +307,39 @@ mod tests {
                 let difference = &value(left, low, high, &x2) + &-&value(left, low, high, &x);
                 let at = |line: Line| &(&exact(line.slope) * &d) + &exact(line.offset);
                 prop_assert!(at(joint.lower) <= difference && difference <= at(joint.upper), "{joint:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Stairs beside a hinge, at points between bounds and at the places where the stairs change.
+        #[test]
+        fn differences_to_stairs_are_between_the_lines(unit in 0.05f64..0.8, zero in 0i32..4, last in 2i32..30, clipped in any::<bool>(), top in 0.5f64..9.0,
+                l in -4.0f64..3.0, width in 0.0f64..9.0, l2 in -4.0f64..3.0, width2 in 0.0f64..9.0,
+                known in (-3.0f64..1.0, 0.0f64..4.0), points in proptest::collection::vec((0i64..=60, 0i64..=60), 30)) {
+            let h = Shape::Hinge { left: 0.0, low: 0.0, high: if clipped { top } else { f64::INFINITY } };
+            let cuts: Vec<f64> = (1..=last - zero).map(|k| (f64::from(k) - 0.5) * unit).collect();
+            let values: Vec<f64> = (zero..=last.max(zero)).map(f64::from).collect();
+            let stairs = Shape::Stairs { cuts: cuts.clone(), values: values[..=cuts.len()].to_vec(), unit };
+            let within = [(l, l + width), (l2, l2 + width2)];
+            let known = (known.0, known.0 + known.1);
+            let joint = Joint::new([&h, &stairs], within, known);
+            let inside = cuts.iter().filter(|c| within[1].0 <= **c && **c <= within[1].1).copied();
+            let places: Vec<f64> = points.iter().map(|p| l2 + width2 * p.1 as f64 / 60.0).map(|x| x.min(within[1].1)).chain(inside).collect();
+            for (x2, a) in places.into_iter().zip(points.iter().map(|p| p.0).cycle()) {
+                let x = (l + width * a as f64 / 60.0).min(within[0].1);
+                let d = &exact(x2) + &-&exact(x);
+                if d < exact(known.0) || exact(known.1) < d {
+                    continue;
+                }
+                let at = |line: Line| &(&exact(line.slope) * &d) + &exact(line.offset);
+                let high = if clipped { top } else { f64::INFINITY };
+                for q in [stairs.at_most(x2), stairs.at_least(x2)] {
+                    let difference = &(&exact(unit) * &exact(q)) + &-&value(0.0, 0.0, high, &exact(x));
+                    prop_assert!(at(joint.lower) <= difference && difference <= at(joint.upper), "{joint:?} {x} {x2} {q}");
+                }
             }
         }
     }

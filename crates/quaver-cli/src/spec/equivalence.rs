@@ -76,14 +76,15 @@ fn remarks(args: &Args, relation: &Relation, area: &Area) -> String {
 }
 
 /// How a network's elements are called.
-struct Names {
+pub struct Names {
     name: &'static str,
     shapes: [Vec<usize>; 2],
-    declaration: String,
+    /// The network's declaration.
+    pub declaration: String,
 }
 
 impl Names {
-    fn new(name: &'static str, lowered: &Lowered, declare: Declare) -> Names {
+    pub fn new(name: &'static str, lowered: &Lowered, declare: Declare) -> Names {
         let net = &lowered.net;
         let shapes = [net.inputs()[0], net.outputs()[0]].map(|id| net.node(id).shape.clone());
         let types = [lowered.input_types[0], lowered.output_types[0]];
@@ -98,7 +99,7 @@ impl Names {
     }
 
     /// An input (0) or output (1) element.
-    fn element(&self, side: usize, element: usize) -> String {
+    pub fn element(&self, side: usize, element: usize) -> String {
         let mut rest = element;
         let place = self.shapes[side].iter().rev().map(|&d| (rest % d, rest /= d).0.to_string());
         let mut place: Vec<String> = place.collect();

@@ -15,6 +15,7 @@ use quaver::vnnlib::Version;
 
 use crate::session::{Session, fail};
 use draft::Draft;
+pub use equivalence::Names;
 
 /// Write a VNN-LIB query about a model or two, for `quaver verify` or another verifier.
 #[derive(clap::Args)]
@@ -65,7 +66,7 @@ impl From<Language> for Version {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Declare {
+pub enum Declare {
     Real,
     Model,
 }

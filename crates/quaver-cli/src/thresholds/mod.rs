@@ -1,6 +1,7 @@
 //! `quaver thresholds`: how far quantized networks can lead with a class that the float network does not give.
 
 mod bound;
+mod certificates;
 mod problem;
 mod programs;
 mod report;
@@ -12,8 +13,9 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use quaver::guard::plan::Kind;
 
+use crate::certify::Checking;
 use crate::progress;
-use crate::session::Session;
+use crate::session::{Session, fail};
 pub use bound::Work;
 pub use problem::Problem;
 
@@ -46,6 +48,12 @@ pub struct Args {
     /// Write the bounds here, as a guard has them (JSON)
     #[arg(long, value_name = "FILE.json")]
     output: Option<PathBuf>,
+    /// Write a query for each pair of classes, about the networks on real numbers and the whole box, and its certificate into this folder; quaver-check proves
+    /// them again
+    #[arg(long, value_name = "FOLDER")]
+    certificates: Option<PathBuf>,
+    #[command(flatten)]
+    checking: Checking,
     /// Seed of the attack
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -63,6 +71,10 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     let problem = Problem::new(&args.problem, &args.float, &args.quantized, session)?;
     let report = report::Report { args, problem: &problem };
     let milp = args.engine.milp()?;
+    let checker = args.checking.checker()?;
+    if checker.is_some() && args.certificates.is_none() {
+        return Err(fail("--certified without certificates", "add --certificates FOLDER"));
+    }
     report.begin(session)?;
     let mut all = vec![];
     for q in &problem.quantized {
@@ -80,7 +92,10 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
             }
         }
         bar.finish_and_clear();
+        let checked = |folder: &PathBuf| certificates::write(&problem, q, (folder, checker.as_ref()), session);
+        let certified = args.certificates.as_ref().map(checked).transpose()?;
         report.show(q, &work, told.as_ref(), (first, start.elapsed().as_secs_f64()), session)?;
+        report.certified(certified.as_deref(), session)?;
         all.push(work.found.into_iter().map(|f| f.proved).collect());
     }
     match &args.output {

@@ -5,6 +5,7 @@ use quaver::guard::thresholds::Bounds;
 use serde_json::json;
 
 use super::bound::{Found, Work, pairs};
+use super::certificates::Certified;
 use super::problem::{Problem, Quantized};
 use super::programs::Told;
 use super::{Args, Per};
@@ -88,6 +89,24 @@ impl Report<'_> {
             format::count(g.rows, "row"),
             percent(g.same)
         ))
+    }
+
+    /// What was certified of pairs.
+    pub fn certified(&self, certified: Option<&[Certified]>, session: &mut Session<'_>) -> Result<()> {
+        let Some(certified) = certified else { return Ok(()) };
+        if session.json {
+            let of =
+                |c: &Certified| json!({ "class": c.class, "over": c.rival, "threshold": c.threshold, "why": c.why });
+            return session.line(&json!({ "certified": certified.iter().map(of).collect::<Vec<_>>() }));
+        }
+        let mut table = Table::new(&[">class", ">over", ">d certified"]);
+        for c in certified {
+            let threshold = c.threshold.map_or_else(|| "none".into(), number);
+            table.row([c.class.to_string(), c.rival.to_string(), threshold]);
+        }
+        table.write(session.out)?;
+        let why = certified.iter().filter(|c| c.threshold.is_none()).find_map(|c| c.why.as_ref());
+        why.map_or(Ok(()), |why| session.say(format!("  {why}")))
     }
 
     fn classes(&self, work: &Work<'_>) -> Table {

@@ -222,12 +222,16 @@ impl Functionals {
 }
 
 impl Prepared<'_> {
-    /// Whether differences of functions are bounded that are not both the same continuous one.
+    /// Whether differences of functions are bounded for which a checker has no rule: it knows a continuous first one, and the same or steps as the second.
     pub(crate) fn compares_unlike(&self) -> bool {
-        let function =
-            |id: NodeId| if let Op::Pointwise(p) = &self.net.node(id).op { Some(&p.functions) } else { None };
-        let continuous = |id| function(id).is_some_and(|f| f.data.iter().all(ScalarFn::is_continuous));
-        self.twins.iter().flatten().any(|twins| !twins.nodes.iter().all(|id| continuous(*id)))
+        let all = |id: NodeId, known: fn(&ScalarFn) -> bool| match &self.net.node(id).op {
+            Op::Pointwise(p) => p.functions.data.iter().all(known),
+            Op::Input(_) | Op::Affine(_) | Op::Max(_) | Op::Move(_) => false,
+        };
+        let is_known = |[first, second]: [NodeId; 2]| {
+            all(first, ScalarFn::is_continuous) && all(second, |f| !matches!(f, ScalarFn::Band(_)))
+        };
+        self.twins.iter().flatten().any(|twins| !is_known(twins.nodes))
     }
 
     /// Bounds on the differences of all twins, in the order of the net.
