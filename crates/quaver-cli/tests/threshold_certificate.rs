@@ -20,7 +20,6 @@ use rand::{Rng, SeedableRng};
 use records::{closed, opened, readdressed};
 
 mod program;
-#[allow(dead_code)] // this test makes use of a part
 mod records;
 
 const SIZES: [usize; 4] = [3, 6, 5, 3];

@@ -1,5 +1,6 @@
 //! Runs NSGA-II on a problem with known answers, for comparison with pymoo (`tools/nsga2_compare.py`):
-//! `nsga2 NEEDS LEAST..MOST POPULATION GENERATIONS wide|narrow pareto|single RUNS` prints for each seed the members of the last population that violate nothing.
+//! `nsga2 NEEDS LEAST..MOST POPULATION GENERATIONS wide|narrow pareto|single RUNS` prints for each seed the members of the last population that violate
+//! nothing.
 
 use quaver::quantize::search::nsga2::{Options, Valued, minimise};
 use quaver::quantize::search::{Bits, Objective, Oracle, Space, Variation};

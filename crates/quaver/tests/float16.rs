@@ -74,7 +74,7 @@ fn files_keep_constants_in_float16_and_say_the_same() {
     let file = std::fs::read(models().join("digits_x.npy")).unwrap();
     let x: Vec<f32> = npyz::NpyFile::new(&file[..]).unwrap().into_vec().unwrap();
     let x: Vec<f64> = x[..64 * 20].iter().map(|&x| x.into()).collect();
-    let of = |model| execute(&lower(model, &Float32).unwrap().net, &[x.clone()], 20).swap_remove(0).center;
+    let of = |model| execute(&lower(model, &Float32).unwrap().net, std::slice::from_ref(&x), 20).swap_remove(0).center;
     assert_eq!(of(&made), of(&again));
     let distance = of(&made).iter().zip(of(&original)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(distance > 0.0 && distance < 0.05, "{distance}");

@@ -110,7 +110,8 @@ impl Slopes {
     /// Those of a hinge on [l, u], if the rule is about both functions.
     ///
     /// # Claim
-    /// h(u') - h(u) is not below least d - bent and not above most d + bent for d = u' - u >= 0; for d < 0 not below most d - bent and not above least d + bent.
+    /// h(u') - h(u) is not below least d - bent and not above most d + bent for d = u' - u >= 0; for d < 0 not below most d - bent and not above least d +
+    /// bent.
     ///
     /// # Why
     /// If pieces of lengths that sum up to s at the ends get the slopes of their neighbours, the values change by at most s times the largest slope.

@@ -41,7 +41,8 @@ pub struct Args {
     /// Write the quantized model here, as ONNX; with --preserve a folder for the model and everything about it
     #[arg(long, short, value_name = "OUT")]
     output: PathBuf,
-    /// How integers and bits are chosen: by rounding each weight, up or down as fits data, by greedy path following on data, by rounding to the fewest bits that are proved to
+    /// How integers and bits are chosen: by rounding each weight, up or down as fits data, by greedy path following on data, by rounding to the fewest bits
+    /// that are proved to
     /// keep the network equivalent, or to keep what --preserve names (by verifying quantized networks, or by preimages as Quadapter does)
     /// [default: round; direct with --preserve]
     #[arg(long, value_enum)]

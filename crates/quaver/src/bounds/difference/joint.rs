@@ -118,7 +118,8 @@ impl Context<'_> {
     /// # Why
     /// Let h and h' be continuous. Then v' - v = (h(u') - h(u)) + (h'(u') - h(u')) + (v' - h'(u')) - (v - h(u)). With slopes of h from m to M between all
     /// arguments (but for ends that are hardly there, see [`Slopes`]), the first term lies between m d and M d where d = u' - u: the larger of both is
-    /// convex in d, the smaller one concave, and the chord over the range of d is on the right side of each. The second term is a function of u' alone, between two lines; it is zero if h' = h. The last
+    /// convex in d, the smaller one concave, and the chord over the range of d is on the right side of each. The second term is a function of u' alone,
+    /// between two lines; it is zero if h' = h. The last
     /// two are within constants (see [`Context::error`]). If only the second function is continuous, h' takes the place of h, and u that of u'.
     ///
     /// # Rounding

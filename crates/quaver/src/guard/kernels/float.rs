@@ -1,11 +1,13 @@
 //! A float network in float32, to fall back to.
 //!
 //! # Claim
-//! What [`FloatNet::run`] gives is one of the executions that profile `float32` allows: each sum is added in some order with float32 roundings (products that are
+//! What [`FloatNet::run`] gives is one of the executions that profile `float32` allows: each sum is added in some order with float32 roundings (products
+//! that are
 //! added in one rounding are allowed as well), and everything else is the one float32 operation that the net says.
 //!
 //! # Why
-//! Element-wise maps of a net under `float32` are rounded once, which is one product and one sum in float32 where one of them is trivial; sums of products may be
+//! Element-wise maps of a net under `float32` are rounded once, which is one product and one sum in float32 where one of them is trivial; sums of products
+//! may be
 //! added in any order (`docs/profiles.md`, section 3.2). Steps and clips compare and copy.
 
 use super::KernelError;

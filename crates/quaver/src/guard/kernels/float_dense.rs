@@ -1,7 +1,8 @@
 //! Dense layers in float32.
 //!
 //! # Claim
-//! Each output is the bias plus the products in the order of the inputs, all additions rounded to float32, and products too unless the processor adds them in one
+//! Each output is the bias plus the products in the order of the inputs, all additions rounded to float32, and products too unless the processor adds them
+//! in one
 //! rounding.
 //!
 //! # Why

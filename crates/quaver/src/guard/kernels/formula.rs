@@ -6,7 +6,8 @@
 //! # Why
 //! The net's integer is non-decreasing in n, so it is given by its thresholds t(v): it is at least v if and only if n >= t(v). The formula is
 //! non-decreasing as well: n is exact in binary64 (|n| < 2^53), and a product with a non-negative factor, a sum, a conversion to float32, a clip and a rounding
-//! to the nearest integer, each rounded once, are non-decreasing. So it is enough that its value is below v at t(v) - 1 and not below v at t(v), for every v; [`Formula::exceptions`]
+//! to the nearest integer, each rounded once, are non-decreasing. So it is enough that its value is below v at t(v) - 1 and not below v at t(v), for every
+//! v; [`Formula::exceptions`]
 //! executes the formula there. Where t(v) is not within reach, the ends of the reach are looked at instead. Where the formula reaches v one accumulator
 //! sooner or later (with 16 bits, a few of many thousand thresholds are nearer to a tie than binary64 can tell), that accumulator is an exception, whose
 //! value is corrected.

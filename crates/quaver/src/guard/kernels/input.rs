@@ -1,7 +1,8 @@
 //! From float32 inputs to the first integers of a network.
 //!
 //! # Claim
-//! For every finite float32 x, and for both infinities as the limits of the finite ones, [`InputQuantizer::apply`] gives the integer that the net denotes, less its
+//! For every finite float32 x, and for both infinities as the limits of the finite ones, [`InputQuantizer::apply`] gives the integer that the net denotes,
+//! less its
 //! smallest one. NaN gives the smallest.
 //!
 //! # Why

@@ -5,7 +5,8 @@
 //! ([`Scores`]), where output is what the [`Net`](crate::net::Net) of the [`Lowered`] denotes. It is the same on every machine.
 //!
 //! # Why
-//! Stored integers are those of the net (less the smallest of their range): for the input by `input.rs`, behind each layer by `requantizer.rs`. A layer's weights are an
+//! Stored integers are those of the net (less the smallest of their range): for the input by `input.rs`, behind each layer by `requantizer.rs`. A layer's
+//! weights are an
 //! integer matrix times a unit, found exactly (`exact.rs`), so that an accumulator is an integer sum of products of integers.
 //!
 //! # Rounding

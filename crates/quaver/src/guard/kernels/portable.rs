@@ -1,6 +1,7 @@
 //! Integer matrix products in plain Rust: the meaning of the kernels in `simd.rs`, and what runs where there are none.
 //!
-//! Weights lie in panels of [`LANES`] output channels. A panel has `groups` groups of G neighbouring inputs (two 16-bit or four 8-bit integers, as many as 32 bits
+//! Weights lie in panels of [`LANES`] output channels. A panel has `groups` groups of G neighbouring inputs (two 16-bit or four 8-bit integers, as many as
+//! 32 bits
 //! hold); a group holds G weights of the first channel, then of the second, and so on. One instruction multiplies a group with the same G inputs for all
 //! channels of a panel and adds the G products of each.
 

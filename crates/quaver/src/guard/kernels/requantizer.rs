@@ -5,7 +5,8 @@
 //! smallest one.
 //!
 //! # Why
-//! A channel's formula has its thresholds but for the exceptions that were found with it (`formula.rs`), which are replaced; a channel without formula is looked
+//! A channel's formula has its thresholds but for the exceptions that were found with it (`formula.rs`), which are replaced; a channel without formula is
+//! looked
 //! up.
 
 use super::cuts::Reached;

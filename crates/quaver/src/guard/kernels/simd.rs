@@ -1,6 +1,7 @@
 //! The kernels in vector instructions of x86-64; with `lp/highs.rs`, `net/gemm.rs` and `model/tflite/schema.rs` the only `unsafe` of the library.
 //!
-//! A [`Machine`] can be made only where its instructions were detected, so that calling them is sound. On other processors there is one machine, the portable one.
+//! A [`Machine`] can be made only where its instructions were detected, so that calling them is sound. On other processors there is one machine, the
+//! portable one.
 
 use super::input::InputQuantizer;
 use super::portable::{self, Product};

@@ -345,7 +345,7 @@ impl Importer<'_> {
         let kinds = declared.get(name).map_or(&[][..], Vec::as_slice);
         if asm.float16.contains(&id) {
             let of = |k: &&TypeProto| k.tensor_type.as_ref().map_or(0, |t| t.elem_type());
-            return match kinds.iter().map(|k| of(&k)).find(|of| ![0, data_type::FLOAT16].contains(of)) {
+            return match kinds.iter().map(of).find(|of| ![0, data_type::FLOAT16].contains(of)) {
                 None => Ok(()),
                 Some(_) => Err(Problem::whole("is float16, and declared as another type", "correct the model")),
             };

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::nsga2::{Found, Options, minimise};
 use super::{Answer, Bits, Objective, Oracle, Search, Space};
 
-/// Proposes what [`minimise`] finds. A run's front is proposed from the cheapest vector on; a vector that is not accepted starts another run, with the next seed and from the same
+/// Proposes what [`minimise`] finds. A run's front is proposed from the cheapest vector on; a vector that is not accepted starts another run, with the next
+/// seed and from the same
 /// vectors. It ends when the whole front of a run is accepted, or when a run finds nothing. The result need not be the cheapest.
 #[derive(Debug, Clone)]
 pub struct Evolution {

@@ -11,7 +11,8 @@ const LEAST_LOSS: f64 = 1e-12;
 /// Lowers one layer of a good vector at a time: the one that saves most for each unit of margin lost. A layer's step doubles when it is accepted and
 /// halves when it is not; a layer whose single bit is not accepted rests.
 ///
-/// That a refused layer stays refused while others are lowered is a guess. So when all layers rest, one bit less in each of them is asked once more at the final
+/// That a refused layer stays refused while others are lowered is a guess. So when all layers rest, one bit less in each of them is asked once more at the
+/// final
 /// vector. Where the number of verifications allows it, the result is a vector of which no single layer can be lowered by one.
 #[derive(Debug, Clone)]
 pub struct Greedy {

@@ -4,7 +4,8 @@
 //! trapezoids, and relations between respective neurons of both networks may be added, which are found by linear bounds or by programs of their own.
 //!
 //! # Source
-//! Kabaha and Drachsler Cohen, Quantization with Guaranteed Floating-Point Neural Network Classifications (OOPSLA 2025), section 5.1. Here bounds on neurons and
+//! Kabaha and Drachsler Cohen, Quantization with Guaranteed Floating-Point Neural Network Classifications (OOPSLA 2025), section 5.1. Here bounds on neurons
+//! and
 //! relations come from linear bounds (theirs: intervals), the float network has its rounding errors, and a bound is proved by our branch and bound.
 
 use std::sync::Arc;
