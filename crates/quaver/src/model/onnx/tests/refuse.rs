@@ -63,7 +63,10 @@ fn tensors_that_do_not_fit() {
         proto
     };
     refused(&with(|t| t.data_type = Some(11)), &["value `c`", "double", "export the model for float32"]);
-    refused(&with(|t| t.data_type = Some(10)), &["float16"]);
+    refused(&with(|t| t.data_type = Some(16)), &["bfloat16"]);
+    refused(&with(|t| t.data_type = Some(10)), &["has 12 bytes"]);
+    let half = |t: &mut TensorProto| (t.data_type, t.raw_data) = (Some(10), Some(vec![0; 6]));
+    refused(&with(half), &["Add", "input 1", "float16", "cast to float32"]);
     refused(&with(|t| t.data_type = Some(22)), &["int4"]);
     refused(&with(|t| t.dims = vec![-3]), &["negative dimension -3"]);
     refused(&with(|t| t.dims = vec![1 << 40, 1 << 40]), &["overflow"]);
