@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def rows_of(data, domain, count, seed):
     """Inputs as they come, and changed ones."""
     rng = np.random.default_rng(seed)
     lo, hi = float(domain["lo"]), float(domain["hi"])
-    step = eval_step(domain.get("step"))
+    step = float(Fraction(domain["step"])) if domain.get("step") else None
     x = data[rng.integers(len(data), size=count)].astype(np.float64)
     noise = np.array([0.0, 0.02, 0.1, 2.0])[np.arange(count) % 4, None]
     x = np.clip(x + noise * rng.uniform(-1, 1, x.shape), lo, hi)
@@ -64,13 +65,6 @@ def rows_of(data, domain, count, seed):
         elif kind == 14:
             x[i, 0], x[i, -1] = np.inf, -np.inf
     return x
-
-
-def eval_step(text):
-    if text is None:
-        return None
-    parts = [float(p) for p in text.split("/")]
-    return parts[0] / parts[1] if len(parts) == 2 else parts[0]
 
 
 def same_bits(a, b):
@@ -104,7 +98,7 @@ class Guard:
         return [np.concatenate(p) for p in zip(*parts)]
 
     def compare(self, x):
-        """Rows that are unlike, of all; and rows by stage."""
+        """Rows that are unlike, of all; and the stage of each row."""
         ours, stage = self.ours(x)
         last = len(self.plan["stages"])
         # Wider networks are no integers in ONNX Runtime.
@@ -118,11 +112,10 @@ class Guard:
             if batch == 256:
                 for k, own in alone.items():
                     unlike["scores"] += int((~same_bits(found["scores"][stage == k], own)).sum())
-        return unlike, np.bincount(stage, minlength=last + 1)
+        return unlike, stage
 
-    def astray(self, x):
+    def astray(self, x, stage):
         """Nodes in branches that ran although the first network is sure of the rows, and how many nodes there are in branches."""
-        _, stage = self.ours(x)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.enable_profiling, options.profile_file_prefix = True, str(self.work / "profile")
@@ -193,8 +186,9 @@ def main():
                 print(f"{Path(folder).name}: {times(guard, data)}", flush=True)
                 continue
             x = rows_of(data, guard.plan["domain"], args.rows, 1)
-            unlike, stages = guard.compare(x)
-            astray, inner = guard.astray(x)
+            unlike, stage = guard.compare(x)
+            astray, inner = guard.astray(x, stage)
+            stages = np.bincount(stage, minlength=len(guard.plan["stages"]) + 1)
             bad += sum(unlike.values()) + astray
             print(f"{Path(folder).name}: {len(BATCHES)} x {len(x)} rows, by network {stages.tolist()}, unlike {unlike}, "
                   f"nodes of untaken branches that ran {astray} of {inner}", flush=True)

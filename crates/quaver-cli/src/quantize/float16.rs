@@ -1,7 +1,7 @@
 //! `--format float16`: weights and activations in float16.
 
 use anyhow::Result;
-use quaver::model::ir::Data;
+use quaver::model::ir::ValueId;
 use quaver::num::float16;
 use quaver::quantize::Quantizer;
 use quaver::quantize::qdq::to_float16;
@@ -28,12 +28,10 @@ pub fn run(args: &Args, session: &mut Session<'_>) -> Result<()> {
     }
     let model = load::model(session.files, &args.model)?;
     let quantizer = Quantizer::new(&model)?;
-    let largest = quantizer.layers().iter().flat_map(|layer| {
-        let constant = model.value(layer.weights.value).constant.as_ref();
-        constant.map_or(vec![], |t| if let Data::F32(v) = &t.data { v.clone() } else { vec![] })
-    });
+    let of = |value: ValueId| model.value(value).constant.as_ref().and_then(|t| t.as_f32()).unwrap_or_default();
+    let weights = quantizer.layers().iter().flat_map(|layer| of(layer.weights.value));
     let (mut count, mut error) = (0usize, 0.0f64);
-    for w in largest {
+    for &w in weights {
         let rounded = float16::nearest(w);
         if rounded.is_infinite() {
             return Err(fail(format!("the weight {w} is too large for float16"), "use another format"));

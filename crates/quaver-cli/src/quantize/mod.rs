@@ -19,7 +19,7 @@ use quaver::model::lower::{Lowered, lower};
 use quaver::model::onnx;
 use quaver::model::profile::Float32;
 use quaver::num::Ratio;
-use quaver::quantize::qdq::to_qdq;
+use quaver::quantize::qdq::{to_float16, to_qdq};
 use quaver::quantize::{BiasRule, Data, Quantized, Quantizer, WeightRule};
 
 use crate::ball;
@@ -279,9 +279,8 @@ impl<'a> Job<'a> {
     fn file_model(&self, quantized: &Quantized, activations: Option<&Activations>) -> Result<Model> {
         Ok(match self.format {
             Format::Float => quantized.model.clone(),
-            Format::Qdq | Format::Float16 => {
-                to_qdq(&self.quantizer, quantized, activations.map(|a| (&a.scheme, &a.ranges)))?
-            }
+            Format::Qdq => to_qdq(&self.quantizer, quantized, activations.map(|a| (&a.scheme, &a.ranges)))?,
+            Format::Float16 => to_float16(&self.quantizer)?,
         })
     }
 

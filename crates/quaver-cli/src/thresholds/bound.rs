@@ -53,6 +53,14 @@ pub fn pairs(classes: usize) -> impl Iterator<Item = usize> {
     (0..classes * classes).filter(move |i| i % (classes + 1) != 0)
 }
 
+/// The bound for a class: the largest least lead over all cells and rivals.
+pub fn of_class(found: &[Found], of: fn(&Found) -> &Bounds, classes: usize, c: usize) -> f64 {
+    let rivals = move |b: &Bounds| {
+        (0..classes).filter(|k| *k != c).map(|k| b.least[c * classes + k]).fold(f64::NEG_INFINITY, f64::max)
+    };
+    found.iter().map(|f| rivals(of(f))).fold(f64::NEG_INFINITY, f64::max)
+}
+
 fn left(deadline: Option<Instant>) -> Duration {
     deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()))
 }
@@ -149,11 +157,7 @@ impl<'w> Work<'w> {
     /// Remembers the mean bound on a class.
     pub fn note_time(&mut self) {
         let n = self.compared.classes();
-        let of = |c: usize| {
-            let all =
-                self.found.iter().flat_map(|f| (0..n).filter(move |k| *k != c).map(move |k| f.proved.least[c * n + k]));
-            all.fold(0.0, f64::max)
-        };
+        let of = |c: usize| of_class(&self.found, |f| &f.proved, n, c).max(0.0);
         self.over_time.push((self.begun.elapsed().as_secs_f64(), (0..n).map(of).sum::<f64>() / n as f64));
     }
 

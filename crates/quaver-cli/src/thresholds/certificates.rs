@@ -41,6 +41,7 @@ struct Pair<'p> {
     nets: [Arc<Lowered>; 2],
     names: [Names; 2],
     files: [&'p Path; 2],
+    digests: [String; 2],
 }
 
 /// Writes queries and certificates for all pairs of classes into a folder.
@@ -64,7 +65,8 @@ pub fn write(
         return Err(fail(what, "end it with a DequantizeLinear"));
     }
     let bounds = compared.bounds(None, 1, None, &Options { timeout: TIME, ..Options::default() })?;
-    let (pair, n) = (Pair { problem, nets, names, files }, compared.classes());
+    let digests = [digest(files[0])?, digest(files[1])?];
+    let (pair, n) = (Pair { problem, nets, names, files, digests }, compared.classes());
     let stem = q.path.file_stem().map_or_else(|| "network".into(), |s| s.to_string_lossy().into_owned());
     pairs(n)
         .map(|i| {
@@ -112,11 +114,9 @@ impl Pair<'_> {
             .with_context(|| format!("{}: cannot write the file", property.display()))?;
         let spec = vnnlib::read(&property)?;
         let query = Query::new(&spec, &self.nets).map_err(|e| anyhow!("{}: {e}", property.display()))?;
-        let line = |k: usize| -> Result<(&str, String)> {
-            Ok(("network", format!("{} {}", ["f", "g"][k], digest(self.files[k])?)))
-        };
+        let [f, g] = &self.digests;
         let subject = Subject {
-            models: vec![line(0)?, line(1)?],
+            models: vec![("network", format!("f {f}")), ("network", format!("g {g}"))],
             property: &digest(&property)?,
             profile: "real",
             assumptions: query.notes.iter().map(|note| &**note).collect(),

@@ -137,10 +137,7 @@ pub fn improve(work: &mut Work<'_>, milp: &LeadMilp, per: Per, timeout: Duration
         work.found[cell].shown = shown;
         told.sizes = sizes;
         for (all, own) in told.reported.iter_mut().zip(reported) {
-            *all = match (*all, own) {
-                (Some(a), Some(b)) => Some(a.max(b)),
-                (a, b) => a.or(b),
-            };
+            *all = (*all).into_iter().chain(own).reduce(f64::max);
         }
         if let (1, Ok(log)) = (cells, log.into_inner()) {
             work.over_time.extend(log.steps);

@@ -4,7 +4,7 @@ use anyhow::Result;
 use quaver::guard::thresholds::Bounds;
 use serde_json::json;
 
-use super::bound::{Found, Work, pairs};
+use super::bound::{Found, Work, of_class, pairs};
 use super::certificates::Certified;
 use super::problem::{Problem, Quantized};
 use super::programs::Told;
@@ -15,14 +15,6 @@ use crate::session::Session;
 pub struct Report<'r> {
     pub args: &'r Args,
     pub problem: &'r Problem,
-}
-
-/// The bound for a class: the largest least lead over all cells and rivals.
-fn of_class(found: &[Found], of: fn(&Found) -> &Bounds, classes: usize, c: usize) -> f64 {
-    let rivals = move |b: &Bounds| {
-        (0..classes).filter(|k| *k != c).map(|k| b.least[c * classes + k]).fold(f64::NEG_INFINITY, f64::max)
-    };
-    found.iter().map(|f| rivals(of(f))).fold(f64::NEG_INFINITY, f64::max)
 }
 
 fn of_pair(found: &[Found], of: fn(&Found) -> &Bounds, i: usize) -> f64 {

@@ -153,10 +153,7 @@ impl ByPrograms {
         }
         if question.least || n == 2 {
             let reported = &mut self.reported[question.class];
-            *reported = match (*reported, bound.reported) {
-                (Some(a), Some(b)) => Some(a.max(b)),
-                (a, b) => a.or(b),
-            };
+            *reported = (*reported).into_iter().chain(bound.reported).reduce(f64::max);
         }
     }
 }

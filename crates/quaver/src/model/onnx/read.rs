@@ -10,7 +10,7 @@ use super::attributes::Attributes;
 use super::context::Context;
 use super::ops;
 use super::proto::{Dimension, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, data_type};
-use super::tensor::{TensorReader, element_type};
+use super::tensor::{TensorReader, element_number, element_type};
 use crate::model::build::Assembly;
 use crate::model::build::Problem;
 use crate::model::build::shape::MAX_RANK;
@@ -228,7 +228,8 @@ impl Importer<'_> {
             if let Some(&id) = names.get(info.name()) {
                 let value = asm.value(id);
                 let kinds: Vec<_> = info.r#type.iter().collect();
-                check_kinds(&kinds, value.dtype, &value.shape).map_err(|p| self.value_error(info.name(), p))?;
+                check_kinds(&kinds, element_number(value.dtype), &value.shape)
+                    .map_err(|p| self.value_error(info.name(), p))?;
                 continue;
             }
             let id = input_kind(info)
@@ -343,14 +344,9 @@ impl Importer<'_> {
     ) -> Result<(), Problem> {
         let value = asm.value(id);
         let kinds = declared.get(name).map_or(&[][..], Vec::as_slice);
-        if asm.float16.contains(&id) {
-            let of = |k: &&TypeProto| k.tensor_type.as_ref().map_or(0, |t| t.elem_type());
-            return match kinds.iter().map(of).find(|of| ![0, data_type::FLOAT16].contains(of)) {
-                None => Ok(()),
-                Some(_) => Err(Problem::whole("is float16, and declared as another type", "correct the model")),
-            };
-        }
-        check_kinds(kinds, value.dtype, &value.shape)
+        let is_half = asm.float16.contains(&id);
+        let element = if is_half { data_type::FLOAT16 } else { element_number(value.dtype) };
+        check_kinds(kinds, element, &value.shape)
     }
 
     fn outputs(
@@ -419,14 +415,14 @@ fn input_kind(info: &ValueInfoProto) -> Result<(DType, Vec<usize>), Problem> {
 }
 
 /// Compares declared types with what was inferred; symbolic dimensions fit anything.
-fn check_kinds(kinds: &[&TypeProto], dtype: DType, shape: &[usize]) -> Result<(), Problem> {
+fn check_kinds(kinds: &[&TypeProto], element: i32, shape: &[usize]) -> Result<(), Problem> {
     for kind in kinds {
         let Some(tensor) = &kind.tensor_type else {
             return Err(Problem::whole("is declared to be something other than a dense tensor", "use tensors"));
         };
         let declared = tensor.elem_type();
-        if declared != 0 && element_type(declared)? != dtype {
-            let what = format!("declared as {}, but computed as {dtype}", element_type(declared)?);
+        if declared != 0 && declared != element {
+            let what = format!("declared as {}, but computed as {}", element_type(declared)?, data_type::name(element));
             return Err(Problem::whole(what, "run shape inference on the model again"));
         }
         let Some(dims) = tensor.shape.as_ref().map(|s| &s.dim) else { continue };
